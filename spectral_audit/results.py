@@ -1,0 +1,350 @@
+"""What an audit finds, as frozen plain values: no tensors, no behaviour, nothing undefined disguised as a number.
+
+A figure that does not exist is `None`, with a status beside it that says why. Every class here is one object of the
+JSON report; the JSON Schema that ships with the package is generated from these definitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SCHEMA = "spectral-audit/report/1"
+DEFINITION = "gmsi/1"
+
+Status = Literal["ok", "undefined", "unconverged"]
+Severity = Literal["info", "warning", "error"]
+AxisName = Literal["input", "weights", "kernel", "curvature"]
+AXES: tuple[AxisName, ...] = ("input", "weights", "kernel", "curvature")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; all `None` when the status is `undefined`."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    status: Status = "ok"
+
+
+UNDEFINED = Estimate(None, None, None, "undefined")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the index: relative output change per relative perturbation, for the worst and the typical one.
+
+    `effective_rank` is e^entropy of the operator behind it: how many directions share its energy.
+    """
+
+    worst: Estimate
+    typical: Estimate
+    effective_rank: float | None
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The four axes of the index."""
+
+    input: Axis
+    weights: Axis
+    kernel: Axis
+    curvature: Axis
+
+
+@dataclass(frozen=True)
+class Index:
+    """The Global Matrix Stability Index, its definition, and the axis that binds (the largest weighted one)."""
+
+    definition: str
+    aggregation: str
+    weights: dict[str, float]
+    binding: AxisName | None
+    worst: Estimate
+    typical: Estimate
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The operators untouched: no output basis, no scales.
+
+    `jacobian`: mean of ‖∂f/∂x‖₂; `parameter_jacobian`: mean of ‖∂f/∂θ‖₂; `ntk`: λmax of the full kernel over n;
+    `ntk_trace`: λmax of the n×n trace-style kernel over n; `hessian`: ‖H‖₂.
+    """
+
+    jacobian: float | None
+    parameter_jacobian: float | None
+    ntk: float | None
+    ntk_trace: float | None
+    hessian: float | None
+
+
+@dataclass(frozen=True)
+class Density:
+    """A smoothed spectral density: `values[k]` per unit of eigenvalue at `grid[k]`, integrating to one."""
+
+    grid: tuple[float, ...]
+    values: tuple[float, ...]
+    probes: int
+    steps: int
+    width: float
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The spectrum of one operator.
+
+    `values` descend; `residuals` has one entry for each: there is a true value within it. When `exact`, all nonzero
+    values are listed and the residual is the rounding level; otherwise only those at the ends, and entropy, ranks and
+    trace are estimates with `trace_stderr` and `entropy_stderr`.
+    """
+
+    operator: str
+    kind: Literal["singular values", "eigenvalues"]
+    dimension: int
+    values: tuple[float, ...]
+    residuals: tuple[float, ...]
+    exact: bool
+    entropy: float | None
+    normalized_entropy: float | None
+    effective_rank: float | None
+    stable_rank: float | None
+    condition: float | None
+    trace: float | None
+    frobenius: float | None
+    trace_stderr: float = 0.0
+    entropy_stderr: float = 0.0
+    density: Density | None = None
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The spectra behind the axes."""
+
+    input_jacobian: Spectrum
+    ntk: Spectrum
+    gauss_newton: Spectrum
+    hessian: Spectrum
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One parameter tensor's share of the kernel's trace: raw, relative worst-case and relative typical scaling.
+
+    `rule` names the contraction that measured it; `norm` is ‖θ‖_F.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    rule: str
+    norm: float
+    share: float
+    share_worst: float
+    share_typical: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far an attribution moved, over the samples: relative L2 ‖a(x+δ)−a(x)‖/‖a(x)‖, direction and ranking.
+
+    `mean` carries its interval; `flips` is the share of samples whose predicted class changed as well.
+    """
+
+    mean: Estimate
+    p95: float | None
+    maximum: float | None
+    cosine: float | None
+    top_k_overlap: float | None
+    flips: float
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The input Hessian A of the explained output: medians over samples, with intervals.
+
+    `spectral` is ‖A‖₂ and `frobenius` ‖A‖_F; `condition_worst` is ‖A‖₂X/‖a‖, `condition_typical` ‖A‖_F X/(√d‖a‖);
+    `residual` is the largest relative residual of ‖A‖₂ over the samples.
+    """
+
+    spectral: Estimate
+    frobenius: Estimate
+    condition_worst: Estimate
+    condition_typical: Estimate
+    residual: float
+    status: Status = "ok"
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How stable the explanation is at one radius.
+
+    `radius` is relative to the input scale, `radius_absolute` in model-input units of the stated space and norm.
+    `worst` is the larger of the random and the searched drift, sample by sample. `curvature` is `None` where it is
+    zero almost everywhere (`piecewise_linear`): that is not stability, and the drifts at a finite radius say more.
+    """
+
+    method: str
+    target: str
+    norm: str
+    space: str
+    radius: float | None
+    radius_absolute: float
+    top_k: int
+    draws: int
+    search_steps: int
+    gradients: int
+    excluded: int
+    piecewise_linear: bool
+    random: Drift
+    worst: Drift
+    curvature: Curvature | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a reader must know before believing a figure."""
+
+    code: str
+    severity: Severity
+    message: str
+
+
+@dataclass(frozen=True)
+class Scales:
+    """X (input) and M (output) of the index; `output_kind` says how M was taken."""
+
+    input: float
+    output: float
+    output_kind: Literal["median margin", "median |logit|", "rms output"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the audit spent; `seconds`, `stages` and `peak_memory` are the only figures that vary between runs."""
+
+    seconds: float
+    stages: dict[str, float]
+    peak_memory: int
+    backward_passes: int
+    hessian_products: int
+    attribution_gradients: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything measured on one model and one probe set, before files come into it."""
+
+    outputs: int
+    accuracy: float | None
+    loss: float
+    gradient_norm: float
+    scales: Scales
+    axes: Axes
+    gmsi: Index
+    raw: Raw
+    spectra: Spectra
+    attribution: Attribution | None
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The audited checkpoint."""
+
+    path: str
+    format: str
+    sha256: str
+    parameters: int
+    architecture: str
+    dtypes: tuple[str, ...]
+    trust: str
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The probe set: the file, its hash, and the hash of the n samples as the model saw them."""
+
+    path: str
+    sha256: str
+    probe_sha256: str
+    n: int
+    available: int
+    seed: int
+    strategy: str
+    shape: tuple[int, ...]
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What the model is for."""
+
+    type: Literal["classification", "regression"]
+    loss: str
+    outputs: int
+    loss_value: float
+    gradient_norm: float
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How it was measured: what `gate` and `compare` need to know before comparing two reports."""
+
+    version: str
+    torch: str
+    device: str
+    dtype: str
+    regime: Literal["exact", "krylov"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The audit of one checkpoint: the JSON report is this object."""
+
+    schema: str
+    model: ModelInfo
+    data: DataInfo
+    task: TaskInfo
+    engine: Engine
+    scales: Scales
+    axes: Axes
+    gmsi: Index
+    raw: Raw
+    spectra: Spectra
+    attribution: Attribution | None
+    layers: tuple[Layer, ...]
+    findings: tuple[Finding, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a checkpoint."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint holds, found out without running anything from it."""
+
+    path: str
+    format: str
+    bytes: int
+    sha256: str
+    tensors: tuple[TensorInfo, ...]
+    parameters: int
+    dtypes: tuple[str, ...]
+    architecture: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    globals: tuple[str, ...] = ()
+    unsafe_globals: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
