@@ -1,0 +1,211 @@
+"""Programs written by `torch.export.save`: checked record by record, then loaded from a fresh copy.
+
+Torch builds and runs Python from such a file, so loading needs consent. Besides, its loader unpickles some records
+without limits; here every record must be one that an export of a plain model writes, every pickle in it must hold
+tensors only, and torch's loader is held to its weights-only mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.inputs.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
+from spectral_audit.inputs.contents import Contents, Head, why_unsafe
+from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
+from spectral_audit.results import TensorInfo
+
+_EXPORT_AGAIN = "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')."
+_CONFIG = re.compile(r"data/(?:weights|constants)/[^/]+_config\.json")
+_RAW = re.compile(r"data/(?:weights/weight|constants/tensor)_\d+")
+_PICKLED = re.compile(r"data/(?:weights|constants|sample_inputs)/[^/]+\.pt")
+_PLAIN = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.format_version|\.storage_alignment|\.data/[^/]+"
+    r"|models/[^/]+\.json|extra/.+"
+)
+# torch's own numbering of dtypes in exported files.
+_DTYPES = {
+    **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64"},
+    **{9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16"},
+}
+# Where an operator's `training` flag stands among its arguments.
+_TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
+_LOADING = threading.Lock()
+
+
+def is_exported(head: Head) -> bool:
+    """Whether the zip holds `models/*.json` and says it is a `pt2` archive."""
+    archive = head.archive
+    if archive is None or not head.has("archive_format"):
+        return False
+    if not any(name.startswith("models/") and name.endswith(".json") for name in archive.names):
+        return False
+    with contextlib.suppress(*ZIP_ERRORS):
+        return archive.read("archive_format").strip() == b"pt2"
+    return False
+
+
+def open_exported(head: Head) -> Contents:
+    """The tensors and pickles of an exported program, and how to load it."""
+    archive = head.archive
+    assert archive is not None  # is_exported
+    configs = _configs(head.path, archive)
+    scan = join(_scans(archive, configs))
+    refusal = _foreign_record(head.path, archive) or why_unsafe(head.path, scan)
+    return Contents(
+        scan=scan,
+        tensors=tuple(_listing(configs)),
+        program=lambda: _load(head.path, archive),
+        refusal=refusal,
+    )
+
+
+def _configs(path: Path, archive: Archive) -> dict[str, dict[str, Any]]:
+    """The tables of stored tensors, by the record that holds them: tensor name → where and what it is."""
+    configs = {}
+    for name in filter(_CONFIG.fullmatch, archive.names):
+        try:
+            table = json.loads(archive.read(name))["config"]
+            configs[name] = {str(key): dict(entry) for key, entry in table.items()}
+        except (*ZIP_ERRORS, TypeError, AttributeError, RecursionError) as error:
+            raise RefusedError(
+                f"{path}: the table of tensors in record {name} cannot be read",
+                expected="JSON written by torch.export.save",
+                found=f"{type(error).__name__}: {error}",
+                remedy=_EXPORT_AGAIN,
+            ) from None
+    return configs
+
+
+def _foreign_record(path: Path, archive: Archive) -> RefusedError | None:
+    """The refusal for a record that a plain model's export does not write: compiled code, custom objects, twins."""
+    known = (_CONFIG, _RAW, _PICKLED, _PLAIN)
+    foreign = [name for name in archive.names if not any(pattern.fullmatch(name) for pattern in known)]
+    twin = archive.repeated()
+    if not foreign and twin is None:
+        return None
+    return RefusedError(
+        f"{path}: the exported program holds records that are not read here",
+        expected="graph, tensors and sample inputs, each once (no compiled libraries, no custom objects)",
+        found=", ".join(foreign[:8]) if foreign else f"record {twin} twice",
+        remedy=_EXPORT_AGAIN,
+    )
+
+
+def _scans(archive: Archive, configs: dict[str, dict[str, Any]]) -> Iterator[PickleScan]:
+    """A scan of every record that is, or may be taken for, a pickle."""
+    pickled = {
+        f"{config.rsplit('/', 1)[0]}/{entry.get('path_name')}"
+        for config, entries in configs.items()
+        for entry in entries.values()
+        if entry.get("use_pickle") is not False
+    }
+    for name in archive.names:
+        if _CONFIG.fullmatch(name) or name.startswith("models/"):
+            continue
+        blob = archive.read(name, limit=None)
+        declared = name in pickled or _PICKLED.fullmatch(name) is not None
+        if declared:
+            # A legacy torch.save is five pickles in a row; an exporter of today writes none.
+            yield scan_pickle(io.BytesIO(blob), 5)
+        else:
+            # Raw numbers may look like the start of a pickle; only one that ends well and imports something counts.
+            scan = scan_pickle(io.BytesIO(blob))
+            if scan.complete and scan.globals:
+                yield scan
+
+
+def _scan_saved(blob: bytes) -> PickleScan:
+    """The pickles of a torch.save archive inside a record; one in another shape counts as damaged."""
+    try:
+        inner = open_archive(blob)
+        pickles = [name for name in inner.names if name.endswith(".pkl")]
+        plain = pickles == ["data.pkl"] and inner.repeated() is None
+        scans = [scan_pickle(io.BytesIO(inner.read(name))) for name in pickles]
+    except ZIP_ERRORS:
+        return PickleScan(complete=False)
+    return join([*scans, PickleScan(complete=plain)])
+
+
+def _listing(configs: dict[str, dict[str, Any]]) -> Iterator[TensorInfo]:
+    for config, entries in configs.items():
+        if not config.startswith("data/weights/"):
+            continue
+        for name, entry in entries.items():
+            try:
+                meta = entry["tensor_meta"]
+                shape = tuple(int(size["as_int"]) for size in meta["sizes"])
+                yield TensorInfo(name, shape, _DTYPES.get(int(meta["dtype"]), "unknown"))
+            except (KeyError, TypeError, ValueError):
+                # A pickled tensor has no such entry; its shape is not known before loading.
+                yield TensorInfo(name, (), "unknown")
+
+
+def _load(path: Path, archive: Archive) -> tuple[nn.Module, tuple[str, ...]]:
+    """The program as a module, float32, and what to know about it."""
+    try:
+        with _weights_only(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module: nn.Module = torch.export.load(archive.copy()).module()
+    except AuditError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a damaged or foreign graph can fail in any way)
+        raise RefusedError(
+            f"{path}: the exported program cannot be loaded",
+            expected=f"a program that torch {torch.__version__} reads",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            remedy=_EXPORT_AGAIN,
+        ) from None
+    graph = module.graph
+    assert isinstance(graph, torch.fx.Graph)
+    _require_eval(path, graph)
+    return module, tuple(_batch_note(graph))
+
+
+def _require_eval(path: Path, graph: torch.fx.Graph) -> None:
+    """Refuse a graph frozen in training mode: an exported program cannot be switched to eval afterwards."""
+    for node in graph.nodes:
+        place = _TRAINING_FLAG.get(str(node.target))
+        if place is not None and len(node.args) > place and node.args[place] is True:
+            raise RefusedError(
+                f"{path}: the program was exported in training mode, and that cannot be changed afterwards",
+                expected="a program exported after model.eval()",
+                found=f"{node.target} with training=True at `{node.name}`",
+                remedy=_EXPORT_AGAIN,
+            )
+
+
+def _batch_note(graph: torch.fx.Graph) -> Iterator[str]:
+    """A note when the program takes one batch size only."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    value = inputs[0].meta.get("val") if inputs else None
+    if isinstance(value, torch.Tensor) and value.dim() and isinstance(value.shape[0], int):
+        yield f"exported for batches of exactly {value.shape[0]} (no dynamic batch dimension)"
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Hold every `torch.load` inside to weights-only mode, the ones in torch's own code included."""
+    switch = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    with _LOADING:
+        before = {key: os.environ.get(key) for key in switch}
+        os.environ.update(switch)
+        try:
+            yield
+        finally:
+            for key, value in before.items():
+                os.environ.pop(key)
+                if value is not None:
+                    os.environ[key] = value

@@ -1,0 +1,229 @@
+"""Readers of YAML values: one value in, one plain value out, or a `UsageError` that names the file and the key."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spectral_audit.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: the file, and the keys that lead to it."""
+
+    file: Path
+    key: str = ""
+
+    def at(self, key: str) -> Place:
+        """The place one key deeper."""
+        return Place(self.file, f"{self.key}.{key}" if self.key else key)
+
+    def wrong(self, expected: str, value: object, remedy: str = "") -> UsageError:
+        """The error for a value that is not what the key takes."""
+        remedy = remedy or (f"change `{self.key}` in that file." if self.key else "rewrite that file.")
+        subject = f"`{self.key}`" if self.key else "the document"
+        return UsageError(f"{self.file}: {subject} is not valid", expected=expected, found=_show(value), remedy=remedy)
+
+
+Reader = Callable[[Any, Place], Any]
+
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_FRACTION = re.compile(rf"\s*({_NUMBER})\s*(?:/\s*({_NUMBER})\s*)?", re.ASCII)
+
+
+def _show(value: object) -> str:
+    """A value in a few words; collections by size only, because YAML aliases can make their text enormous."""
+    if isinstance(value, Mapping):
+        return f"a mapping of {len(value)}"
+    if isinstance(value, (list, tuple, set)):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "nothing (null)"
+    text = value if isinstance(value, str) else str(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text!r} (text)" if isinstance(value, str) else f"{text} ({type(value).__name__})"
+
+
+def number(*, above: float = -math.inf) -> Reader:
+    """A finite number or a fraction such as `8/255`, greater than `above`."""
+    limit = "" if above == -math.inf else f" greater than {above:g}"
+
+    def read(value: Any, place: Place) -> float:
+        error = place.wrong(f"a finite number or a fraction such as 8/255{limit}", value)
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise error
+        try:
+            number = _quotient(value) if isinstance(value, str) else float(value)
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise error from None
+        if not (math.isfinite(number) and number > above):
+            raise error
+        return number
+
+    return read
+
+
+def _quotient(text: str) -> float:
+    """The value of `a` or `a/b`; YAML 1.1 reads 1e-3 as text, so plain numbers pass through here too."""
+    match = _FRACTION.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) / float(match[2] or 1)
+
+
+def whole(least: int) -> Reader:
+    """A whole number of at least `least` that fits 64 bits."""
+
+    def read(value: Any, place: Place) -> int:
+        # Seeds and sizes end up in 64-bit generators and indices.
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+            raise place.wrong(f"a whole number, at least {least}", value)
+        return value
+
+    return read
+
+
+def text(value: Any, place: Place) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise place.wrong("text", value)
+    return value
+
+
+def optional(read: Reader) -> Reader:
+    """Whatever `read` takes, or null."""
+    return lambda value, place: None if value is None else read(value, place)
+
+
+def one_of(*names: str) -> Reader:
+    """One of these names."""
+
+    def read(value: Any, place: Place) -> str:
+        if value not in names:
+            hint = nearest(value, names) if isinstance(value, str) else ""
+            raise place.wrong(" or ".join(names), value, f"{hint}." if "did you mean" in hint else "")
+        return str(value)
+
+    return read
+
+
+def numbers(*, above: float = -math.inf) -> Reader:
+    """One number, or a list of them: one per channel."""
+    one = number(above=above)
+
+    def read(value: Any, place: Place) -> tuple[float, ...]:
+        if not isinstance(value, list):
+            return (one(value, place),)
+        if not value:
+            raise place.wrong("one number, or a list with one per channel", value)
+        return tuple(one(item, place.at(str(i))) for i, item in enumerate(value))
+
+    return read
+
+
+def names(value: Any, place: Place) -> tuple[str, ...]:
+    """A list of names; digits such as the classes of MNIST may be written without quotes."""
+    if not isinstance(value, list):
+        raise place.wrong("a list of names", value)
+    for i, item in enumerate(value):
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise place.at(str(i)).wrong("a name (quote it)", item)
+    return tuple(str(item) for item in value)
+
+
+def free(value: Any, place: Place) -> dict[str, object]:
+    """A mapping passed on as it is: the keyword arguments of a builder."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise place.wrong("a mapping from argument names to values", value)
+    return dict(value)
+
+
+def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
+    """A mapping with these keys and no others; gives the values that are present."""
+
+    def read(value: Any, place: Place) -> dict[str, Any]:
+        if value is None and not required:
+            return {}
+        if not isinstance(value, dict):
+            raise place.wrong("a mapping with " + ", ".join(keys), value)
+        for key in value:
+            if key not in keys:
+                raise UsageError(
+                    f"{place.file}: unknown key `{place.at(str(key)).key}`",
+                    found=_show(key),
+                    remedy=f"remove it or correct it: {nearest(str(key), keys)}",
+                )
+        for key in required:
+            if key not in value:
+                raise UsageError(
+                    f"{place.file}: `{place.at(key).key}` is missing",
+                    expected="the key, the only one without a default",
+                    found=f"keys {', '.join(map(str, value)) or '(none)'}",
+                    remedy=f"add `{place.at(key).key}` to that file.",
+                )
+        return {key: keys[key](item, place.at(key)) for key, item in value.items()}
+
+    return read
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, made to refuse equal keys (it would keep the last) and numbers too long to print."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} appears twice", key.start_mark
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_whole(self, node: yaml.ScalarNode) -> int:
+        """An integer, unless Python would refuse to print it: hexadecimal ones may be of any length."""
+        value = int(super().construct_yaml_int(node))
+        if value.bit_length() > 1024:
+            raise yaml.constructor.ConstructorError(None, None, "an integer of over 1024 bits", node.start_mark)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+
+
+def parse(path: Path) -> Any:
+    """The YAML document as plain values."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        # A subclass of SafeLoader: it builds plain values only.
+        return yaml.load(text, Loader=_Loader)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: no such spec file", expected="a YAML file", remedy="check the path given to --spec."
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read",
+            expected="a YAML file",
+            found=error.strerror or str(error),
+            remedy="give a readable file with --spec.",
+        ) from None
+    # Impossible dates and numbers of thousands of digits are ValueErrors, endless nesting a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        found = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{path}: not readable as YAML",
+            expected="one YAML document in UTF-8, every key once",
+            found=found[:300],
+            remedy="correct the place named above.",
+        ) from None

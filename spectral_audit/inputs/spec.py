@@ -1,0 +1,217 @@
+"""`audit.yaml`: how to audit a checkpoint, read strictly.
+
+Every section is a table from key to reader; a reader turns one YAML value into one plain value or raises `UsageError`
+naming the file, the key, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from spectral_audit.inputs.readers import (
+    Place,
+    Reader,
+    free,
+    names,
+    number,
+    numbers,
+    one_of,
+    optional,
+    parse,
+    table,
+    text,
+    whole,
+)
+
+Task = Literal["classification", "regression"]
+LossName = Literal["cross_entropy", "bce", "mse"]
+Strategy = Literal["stratified", "random", "first"]
+NormName = Literal["l2", "linf"]
+SpaceName = Literal["input", "pixel"]
+
+LOSSES: dict[str, tuple[LossName, ...]] = {"classification": ("cross_entropy", "bce"), "regression": ("mse",)}
+LAYOUTS = ("NHWC", "NHW", "NCHW", "NLC", "NCL")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Who builds the architecture, and which state dict of the checkpoint fills it."""
+
+    builder: str | None = None
+    kwargs: dict[str, object] = field(default_factory=dict)
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The data file and the names of its inputs and labels; `y` is `None` where there are none."""
+
+    path: Path
+    x: str = "x"
+    y: str | None = "y"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """From stored values to model inputs: channels first, then (value · scale − mean) / std, per channel or once."""
+
+    layout: str | None = None
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What the model is for, the loss behind its curvature, and the names of its classes."""
+
+    type: Task = "classification"
+    loss: LossName = "cross_entropy"
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """How many samples are drawn, from which seed, and how; regression treats `stratified` as `random`."""
+
+    n: int = 256
+    seed: int = 0
+    strategy: Strategy = "stratified"
+
+
+@dataclass(frozen=True)
+class RadiusSpec:
+    """How far the attribution is probed: relative to the input scale X, or absolute in a norm and a space."""
+
+    value: float = 0.1
+    relative: bool = True
+    norm: NormName = "l2"
+    space: SpaceName = "input"
+
+
+@dataclass(frozen=True)
+class AttributionSpec:
+    """Which explanation is measured, of which output, at which radius."""
+
+    method: Literal["gradient"] = "gradient"
+    target: Literal["predicted", "label"] | int = "predicted"
+    radius: RadiusSpec = field(default_factory=RadiusSpec)
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """Everything needed to audit one checkpoint; `source` is the YAML file it came from."""
+
+    data: DataSpec
+    model: ModelSpec = field(default_factory=ModelSpec)
+    input: InputSpec = field(default_factory=InputSpec)
+    task: TaskSpec = field(default_factory=TaskSpec)
+    sample: SampleSpec = field(default_factory=SampleSpec)
+    attribution: AttributionSpec = field(default_factory=AttributionSpec)
+    source: Path | None = None
+
+
+def _target(value: Any, place: Place) -> str | int:
+    if isinstance(value, int):
+        return int(whole(0)(value, place))
+    if value not in ("predicted", "label"):
+        raise place.wrong("predicted, label, or the number of an output", value)
+    return str(value)
+
+
+def _version(value: Any, place: Place) -> int:
+    if isinstance(value, bool) or value != 1:
+        raise place.wrong("1", value, "this release reads version 1 of the spec only.")
+    return 1
+
+
+_ABSOLUTE = table(
+    {"value": number(above=0), "norm": one_of("l2", "linf"), "space": one_of("input", "pixel")}, ("value",)
+)
+
+
+def _radius(value: Any, place: Place) -> dict[str, Any]:
+    """A number relative to X, or `{value, norm, space}` in absolute units."""
+    if isinstance(value, dict):
+        return {**_ABSOLUTE(value, place), "relative": False}
+    return {"value": number(above=0)(value, place), "relative": True}
+
+
+_SECTIONS: dict[str, Reader] = {
+    "version": _version,
+    "model": table({"builder": optional(text), "kwargs": free, "weights": optional(text)}),
+    "data": table({"path": text, "x": text, "y": optional(text)}, ("path",)),
+    "input": table(
+        {
+            "layout": optional(one_of(*LAYOUTS)),
+            "scale": number(above=0),
+            "mean": numbers(),
+            "std": numbers(above=0),
+        }
+    ),
+    "task": table(
+        {
+            "type": one_of("classification", "regression"),
+            "loss": one_of("cross_entropy", "bce", "mse"),
+            "classes": names,
+        }
+    ),
+    "sample": table({"n": whole(2), "seed": whole(0), "strategy": one_of("stratified", "random", "first")}),
+    "attribution": table(
+        {
+            "method": one_of("gradient"),
+            "target": _target,
+            "radius": _radius,
+            "norm": one_of("l2", "linf"),
+            "space": one_of("input", "pixel"),
+        }
+    ),
+}
+_DOCUMENT = table(_SECTIONS, ("data",))
+
+
+def load_spec(path: Path) -> AuditSpec:
+    """The audit described by a YAML file, with `data.path` taken relative to that file.
+
+    Raises `UsageError` for a file that cannot be read, is not YAML, repeats a key, or holds an unknown key or a bad
+    value.
+    """
+    place = Place(path)
+    keys = _DOCUMENT(parse(path), place)
+    data = keys["data"]
+    return AuditSpec(
+        data=DataSpec(**{**data, "path": path.parent / data["path"]}),
+        model=ModelSpec(**keys.get("model", {})),
+        input=InputSpec(**keys.get("input", {})),
+        task=_task(keys.get("task", {}), place.at("task")),
+        sample=SampleSpec(**keys.get("sample", {})),
+        attribution=_attribution(keys.get("attribution", {}), place.at("attribution")),
+        source=path,
+    )
+
+
+def find_spec(checkpoint: Path) -> Path | None:
+    """The spec beside a checkpoint: `<stem>.audit.yaml`, else `audit.yaml`, else `None`."""
+    candidates = (checkpoint.with_name(f"{checkpoint.stem}.audit.yaml"), checkpoint.with_name("audit.yaml"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _task(keys: dict[str, Any], place: Place) -> TaskSpec:
+    kind = keys.get("type", "classification")
+    allowed = LOSSES[kind]
+    loss = keys.get("loss", allowed[0])
+    if loss not in allowed:
+        raise place.at("loss").wrong(f"{' or '.join(allowed)} for {kind}", loss)
+    return TaskSpec(**{**keys, "loss": loss})
+
+
+def _attribution(keys: dict[str, Any], place: Place) -> AttributionSpec:
+    """`norm` and `space` may stand beside a relative radius, or inside an absolute one; in both, nobody knows which."""
+    around = {key: keys.pop(key) for key in ("norm", "space") if key in keys}
+    inside = keys.pop("radius", {})
+    for key in around.keys() & inside.keys():
+        if around[key] != inside[key]:
+            raise place.at(key).wrong(f"the same as `{place.at('radius').at(key).key}`: {inside[key]}", around[key])
+    return AttributionSpec(**keys, radius=RadiusSpec(**{**around, **inside}))

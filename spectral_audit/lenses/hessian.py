@@ -1,0 +1,275 @@
+"""The loss Hessian H over the whole probe set: both ends of its spectrum, trace, density, and its relative forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..linalg.density import Quadrature, density, spectral_sums
+from ..linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
+from ..results import Finding, Spectrum
+from ..subject import Subject, exact_arithmetic
+from ..sweep import Study
+from ..sweep.engine import relative_scale
+from .directional import quadratic_forms
+from .kernel import KernelReading
+
+_GRAPH_MEMORY = 4 * 2**30
+_MIN_STEPS, _MAX_STEPS = 32, 96
+_QUADRATURE_WEIGHT = 2000
+_MAX_TRACE_PROBES = 30
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class HessianReading:
+    """Per-sample figures (n,) float64, the spectrum of H, and what it cost.
+
+    `worst` are vᵀ(T∇²ℓ_iT)v at the eigenvector v of T H T with the largest modulus, whose mean is that eigenvalue;
+    `typical` are tr(τ∇²ℓ_iτ), with `typical_stderr` of their mean where it had to be estimated. `top` is ‖H‖₂.
+    """
+
+    worst: Tensor
+    worst_residual: float
+    typical: Tensor
+    typical_stderr: float
+    top: float
+    gradient_norm: float
+    loss: float
+    spectrum: Spectrum
+    products: int
+    findings: tuple[Finding, ...]
+
+
+class HessianProducts:
+    """v ↦ H v by double backward, over one retained graph per chunk where memory allows, else recomputed each time.
+
+    H = (1/n) Σ ∇²ℓ_i over the parameters `names`; vectors are (p,) in the model's dtype; sums run in float64.
+    """
+
+    def __init__(self, subject: Subject, names: Sequence[str], parameters: dict[str, nn.Parameter], advance: Advance) -> None:
+        self._subject = subject
+        self._parameters = [parameters[name] for name in names]
+        self._advance = advance
+        self._sizes = [p.numel() for p in self._parameters]
+        self.size = sum(self._sizes)
+        self.count = 0
+        self.loss = 0.0
+        gradient = torch.zeros(self.size, dtype=torch.float64, device=subject.x.device)
+        self._graphs: list[list[Tensor]] | None = []
+        for where in subject.chunks():
+            gradients, used = self._graph(where)
+            gradient += torch.cat([g.detach().flatten() for g in gradients]).double()
+            if self._graphs is not None:
+                self._graphs.append(gradients)
+            if where.start == 0 and used * math.ceil(subject.n / subject.chunk) > _GRAPH_MEMORY:
+                self._graphs = None
+        self.gradient_norm = float(gradient.norm())
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """H v for `v` (p,)."""
+        pieces = [part.view_as(p) for part, p in zip(v.split(self._sizes), self._parameters, strict=True)]
+        total = torch.zeros(self.size, dtype=torch.float64, device=v.device)
+        for gradients in self._graphs if self._graphs is not None else self._recomputed():
+            inner = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
+            if inner:
+                products = torch.autograd.grad(
+                    [g for g, _ in inner],
+                    self._parameters,
+                    [part for _, part in inner],
+                    retain_graph=self._graphs is not None,
+                    materialize_grads=True,
+                )
+                total += torch.cat([h.flatten() for h in products])
+        self.count += 1
+        self._advance(1)
+        return total.to(v.dtype)
+
+    def random_vector(self, generator: torch.Generator) -> Tensor:
+        """A standard normal start vector (p,)."""
+        return torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._subject.x)
+
+    def cotangent_product(self, cotangent: Tensor) -> Tensor:
+        """Gᵀc = Σ_i ∂(c_i·f_i)/∂θ (p,) for `cotangent` (n, C)."""
+        total = torch.zeros(self.size, dtype=torch.float64, device=cotangent.device)
+        for where in self._subject.chunks():
+            f = (self._subject.forward(self._subject.x[where]) * cotangent[where].to(self._subject.x)).sum()
+            total += torch.cat([g.flatten() for g in torch.autograd.grad(f, self._parameters, materialize_grads=True)])
+        return total
+
+    def _recomputed(self) -> Iterator[list[Tensor]]:
+        for where in self._subject.chunks():
+            yield self._graph(where, count_loss=False)[0]
+
+    def _graph(self, where: slice, *, count_loss: bool = True) -> tuple[list[Tensor], int]:
+        """Gradients of this chunk's part of the loss with their graph, and the bytes that graph holds."""
+        held: dict[int, int] = {}
+
+        def note(t: Tensor) -> Tensor:
+            held[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            loss = self._subject.losses(self._subject.forward(self._subject.x[where]), where).sum() / self._subject.n
+            gradients = torch.autograd.grad(loss, self._parameters, create_graph=True, materialize_grads=True)
+        if count_loss:
+            self.loss += float(loss.detach())
+        return list(gradients), sum(held.values())
+
+
+@contextmanager
+def hessian_products(
+    subject: Subject, names: Sequence[str], advance: Advance
+) -> Iterator[tuple[HessianProducts, dict[str, nn.Parameter]]]:
+    """Products with H over the parameters `names`, and those parameters while they require gradients."""
+    with exact_arithmetic(), subject.trainable() as parameters:
+        yield HessianProducts(subject, names, parameters, advance), parameters
+
+
+def read_hessian(
+    subject: Subject,
+    plan: Study,
+    kernel: KernelReading,
+    generator: torch.Generator,
+    *,
+    tolerance: float = 1e-3,
+    advance: Advance = lambda products: None,
+) -> HessianReading:
+    """Lanczos on H from a random start (both ends, density) and on T H T from the top Gauss–Newton vector (worst case)."""
+    names = [*plan.structured, *plan.generic]
+    with hessian_products(subject, names, advance) as (products, parameters):
+        chosen = [parameters[name] for name in names]
+        t = torch.cat([torch.full((p.numel(),), relative_scale(p), dtype=torch.float64) for p in chosen]).to(subject.x)
+        tau = torch.cat([torch.full((p.numel(),), relative_scale(p) / p.numel() ** 0.5, dtype=torch.float64) for p in chosen])
+        runs = _raw_runs(products, generator, tolerance)
+        worst, residual, settled = _worst(subject, names, parameters, products, t, kernel.top_worst, tolerance)
+        ones = torch.ones_like(tau)
+        remainder, remainder_typical = (
+            (None, None) if plan.multilinear else (_remainder(subject, names, parameters, s.to(subject.x), generator) for s in (ones, tau))
+        )
+    trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
+    typical = kernel.gauss_newton_trace_typical
+    typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
+    spectrum = _spectrum(products.size, runs, float(trace.mean()), _probe_error(remainder), tolerance)
+    return HessianReading(
+        worst=worst,
+        worst_residual=residual,
+        typical=typical,
+        typical_stderr=_probe_error(remainder_typical),
+        top=max(abs(v) for v in spectrum.values),
+        gradient_norm=products.gradient_norm,
+        loss=products.loss,
+        spectrum=spectrum,
+        products=products.count,
+        findings=_findings(spectrum, settled, tolerance),
+    )
+
+
+def _raw_runs(products: HessianProducts, generator: torch.Generator, tolerance: float) -> list[Ritz]:
+    """Lanczos from random starts; more than one where so few parameters leave a single start's quadrature noisy."""
+    rule = ends_converged(tolerance, floor=tolerance)
+    count = max(1, min(8, round(_QUADRATURE_WEIGHT / products.size)))
+    runs = []
+    for run in range(count):
+        start = products.random_vector(generator)
+        steps = _MAX_STEPS if run == 0 else _MIN_STEPS
+        runs.append(lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r)))
+    return runs
+
+
+def _worst(
+    subject: Subject, names: list[str], parameters: dict[str, nn.Parameter], products: HessianProducts,
+    t: Tensor, cotangent: Tensor, tolerance: float,
+) -> tuple[Tensor, float, bool]:  # fmt: skip
+    """Per-sample quadratic forms at the dominant eigenvector of T H T, its residual, and whether it converged."""
+    start = products.cotangent_product(cotangent).to(t) * t
+    if not start.any():
+        return torch.zeros(subject.n, dtype=torch.float64, device=t.device), 0.0, True
+    rule = dominant_converged(tolerance)
+    ritz = lanczos(lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule)
+    k = int(ritz.values.abs().argmax())
+    first, second = quadratic_forms(subject, names, parameters, t * ritz.vector(k))
+    return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
+
+
+def _remainder(
+    subject: Subject, names: list[str], parameters: dict[str, nn.Parameter], scale: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Hutchinson estimates (probes, n) of tr(s(∇²ℓ_i − G_iᵀS_iG_i)s) with Rademacher probes, until 1 % or the limit."""
+    estimates: list[Tensor] = []
+    while len(estimates) < _MAX_TRACE_PROBES:
+        probe = torch.randint(0, 2, (len(scale),), generator=generator).to(scale) * 2 - 1
+        gauss_newton, rest = quadratic_forms(subject, names, parameters, scale * probe)
+        estimates.append(rest)
+        found = torch.stack(estimates)
+        if len(estimates) >= 4 and _probe_error(found) <= 0.01 * float((gauss_newton + rest).mean().abs()):
+            break
+    return torch.stack(estimates)
+
+
+def _probe_error(estimates: Tensor | None) -> float:
+    """Standard error over probes of the mean over samples; 0 where nothing was estimated."""
+    if estimates is None:
+        return 0.0
+    means = estimates.mean(1)
+    return float(means.std() / len(means) ** 0.5)
+
+
+def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:
+    ritz = runs[0]
+    largest = float(ritz.values.abs().max())
+    settled = [k for k in range(len(ritz.values)) if float(ritz.bounds[k]) <= tolerance * largest]
+    ends = [k for k in settled if _at_end(k, settled, len(ritz.values))] or [len(ritz.values) - 1]
+    ends = sorted({0, len(ritz.values) - 1, *ends}, reverse=True) if not ritz.exhausted else [*range(len(ritz.values))][::-1]
+    quadrature = [Quadrature(r.values, r.weights) for r in runs]
+    sums = spectral_sums(quadrature, size)
+    rule = ends_converged(tolerance, floor=tolerance)
+    undefined = largest == 0
+    return Spectrum(
+        operator="H = (1/n) Σ ∇²_θ ℓ_i",
+        kind="eigenvalues",
+        dimension=size,
+        values=tuple(float(ritz.values[k]) for k in ends),
+        residuals=tuple(float(ritz.residuals[k]) for k in ends),
+        exact=False,
+        entropy=None if undefined else sums.entropy,
+        normalized_entropy=None if undefined or size < 2 else sums.entropy / math.log(size),
+        effective_rank=None if undefined else math.exp(sums.entropy),
+        stable_rank=None if undefined else sums.squares / largest**2,
+        condition=None,
+        trace=trace,
+        frobenius=math.sqrt(sums.squares),
+        trace_stderr=trace_stderr,
+        entropy_stderr=0.0 if undefined else sums.entropy_stderr,
+        density=None if undefined else density(quadrature),
+        status="undefined" if undefined else "ok" if ritz.exhausted or rule(ritz) else "unconverged",
+    )
+
+
+def _at_end(k: int, settled: list[int], count: int) -> bool:
+    """True for a settled value with only settled ones between it and one end of the spectrum."""
+    return all(j in settled for j in range(k)) or all(j in settled for j in range(k, count))
+
+
+def _findings(spectrum: Spectrum, settled: bool, tolerance: float) -> tuple[Finding, ...]:
+    out = []
+    if spectrum.status == "unconverged":
+        out.append(
+            Finding(
+                "hessian.unconverged",
+                "warning",
+                f"an end of the Hessian's spectrum is not known to {tolerance:g} after {_MAX_STEPS} products: "
+                "read it with its residual",
+            )
+        )
+    if not settled:
+        out.append(
+            Finding("curvature.unconverged", "warning", f"the worst curvature is not known to {tolerance:g}: a lower bound")
+        )
+    return tuple(out)

@@ -1,0 +1,72 @@
+"""The input Jacobian J_i = Qᵀ ∂f/∂x: its singular values at every sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..linalg.measures import entropy
+from ..results import Spectrum
+from ..subject import Subject
+from ..sweep import Sweep
+
+
+@dataclass(frozen=True)
+class JacobianReading:
+    """Per-sample norms (n,) float64 of J_i in the output basis, their spectrum, and the raw mean norm.
+
+    `spectral` ‖J_i‖₂, `frobenius_squared` ‖J_i‖_F², `raw_norm` the mean over samples of ‖∂f/∂x‖₂ without a basis.
+    """
+
+    spectral: Tensor
+    frobenius_squared: Tensor
+    raw_norm: float
+    spectrum: Spectrum
+
+
+def read_jacobian(subject: Subject, sweep: Sweep) -> JacobianReading:
+    """Singular values from the float64 Gram matrices J_i J_iᵀ of the sweep.
+
+    The spectrum lists the root mean square over samples of the k-th largest singular value; entropy and ranks are
+    means over samples of each sample's own, and the trace is the mean of ‖J_i‖_F².
+    """
+    d = subject.x[0].numel()
+    count = min(subject.rank, d)
+    gram = sweep.jacobian_gram[:, : subject.rank, : subject.rank]
+    eigenvalues = torch.linalg.eigvalsh(gram).flip(1)[:, :count].clamp_min(0)
+    raw = torch.linalg.eigvalsh(sweep.jacobian_gram)[:, -1].clamp_min(0).sqrt()
+    return JacobianReading(
+        spectral=eigenvalues[:, 0].sqrt(),
+        frobenius_squared=gram.diagonal(dim1=1, dim2=2).sum(1),
+        raw_norm=float(raw.mean()),
+        spectrum=_spectrum(subject, eigenvalues, d),
+    )
+
+
+def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
+    values = eigenvalues.mean(0).sqrt()
+    alive = eigenvalues[:, 0] > 0
+    total, top = eigenvalues.sum(1)[alive], eigenvalues[alive, 0]
+    s = entropy(eigenvalues[alive])
+    defined = bool(alive.any())
+    count = eigenvalues.shape[1]
+    mean_entropy = float(s.mean()) if defined else None
+    smallest = float(values[-1])
+    return Spectrum(
+        operator="J_i = Qᵀ ∂f/∂x, root mean square over samples",
+        kind="singular values",
+        dimension=d,
+        values=tuple(values.tolist()),
+        residuals=(torch.finfo(subject.x.dtype).eps * float(values[0]),) * count,
+        exact=True,
+        entropy=mean_entropy,
+        normalized_entropy=None if mean_entropy is None or count < 2 else mean_entropy / float(torch.tensor(count).log()),
+        effective_rank=float(s.exp().mean()) if defined else None,
+        stable_rank=float((total / top).mean()) if defined else None,
+        condition=float(values[0]) / smallest if smallest > 0 else None,
+        trace=float(eigenvalues.sum(1).mean()),
+        frobenius=float(eigenvalues.sum(1).mean().sqrt()),
+        status="ok" if defined else "undefined",
+    )

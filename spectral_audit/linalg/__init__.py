@@ -1,0 +1,1 @@
+"""Spectra of linear operators: torch only, nothing about files or models."""

@@ -1,0 +1,263 @@
+"""The measurement: a model and a probe set in memory in, every figure of the report out.
+
+subject → study → sweep → lenses → index. Nothing returns upstream, and no file is touched.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .errors import RefusedError, UsageError
+from .findings import data_findings, gradient_finding, model_findings, undefined_finding
+from .lenses.attribution import AttributionSettings, read_attribution
+from .lenses.hessian import HessianReading, read_hessian
+from .lenses.jacobian import JacobianReading, read_jacobian
+from .lenses.kernel import KernelReading, read_kernel
+from .losses import Loss
+from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Spectra, Status
+from .stability import Aggregation, PerSample, output_figures, stability
+from .subject import DTypeName, Subject, make_subject
+from .sweep import Study, Sweep, study, sweep
+
+# Rows nC of the exact kernels: their eigenvalues cost (nC)³ and three float64 copies are held.
+MAX_ROWS = 5120
+
+Progress = Callable[[str, int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: the same settings on the same machine give the same figures.
+
+    `chunk` samples go through the model at a time (chosen when `None`); `weights` and `aggregation` define the index;
+    `hessian_tolerance` is the relative error at which Lanczos stops; `attribution` may be `None` to skip it.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    dtype: DTypeName = "float32"
+    chunk: int | None = None
+    aggregation: Aggregation = "rss"
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(AXES, 1.0))
+    hessian_tolerance: float = 1e-3
+    attribution: AttributionSettings | None = field(default_factory=AttributionSettings)
+
+
+class _Stages:
+    """Seconds per stage, and progress for whoever listens."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._done = 0
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Time a stage; the yielded function reports units done."""
+        start = time.perf_counter()
+        self._done = 0
+        self._progress(name, 0, total)
+
+        def advance(units: int) -> None:
+            self._done += units
+            self._progress(name, self._done, total)
+
+        yield advance
+        self.seconds[name] = time.perf_counter() - start
+
+
+def measure(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    *,
+    loss: Loss = "cross_entropy",
+    settings: Settings | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Measurement:
+    """Measure `model` on inputs `x` (n, *shape) and labels or targets `y`.
+
+    The model is copied and never changed. `progress(stage, done, total)` is called as work goes on. Raises
+    `RefusedError` when model and data do not fit together, `UsageError` when the settings do not.
+    """
+    settings = settings or Settings()
+    started = time.perf_counter()
+    stages = _Stages(progress)
+    generators = [torch.Generator().manual_seed(settings.seed + 1_000_003 * k) for k in range(5)]
+    with stages.stage("model"):
+        subject = make_subject(
+            model, x, y, loss=loss, device=settings.device, dtype=settings.dtype, chunk=settings.chunk
+        )
+        _check_size(subject)
+        plan = study(subject, generators[0])
+        if not plan.structured and not plan.generic:
+            raise RefusedError(
+                "nothing to audit",
+                expected="a model with at least one parameter that reaches its output",
+                found="none",
+                remedy="check that the architecture registers its weights as parameters",
+            )
+    with stages.stage("sweep", subject.n) as advance:
+        swept = sweep(subject, plan, advance)
+    with stages.stage("kernels"):
+        jacobian = read_jacobian(subject, swept)
+        kernel = read_kernel(subject, swept, generators[1])
+    with stages.stage("hessian") as advance:
+        hessian = read_hessian(
+            subject, plan, kernel, generators[2], tolerance=settings.hessian_tolerance, advance=advance
+        )
+    figures, kind = output_figures(swept.outputs, loss)
+    deviation = _deviation(subject.x)
+    attribution = None
+    if settings.attribution is not None:
+        with stages.stage("attribution"):
+            scale = float(deviation.mean().sqrt())
+            attribution = read_attribution(
+                subject, settings.attribution, scale, generators[3], flat=plan.piecewise_linear
+            )
+    with stages.stage("intervals"):
+        status: Status = "unconverged" if any(f.code == "curvature.unconverged" for f in hessian.findings) else "ok"
+        axes, index, scales = stability(
+            _per_sample(deviation, figures, subject, jacobian, kernel, hessian),
+            kind,
+            _effective_ranks(jacobian, kernel, hessian),
+            generators[4],
+            weights=settings.weights,
+            aggregation=settings.aggregation,
+            curvature_status=status,
+            resolution=16 * torch.finfo(subject.x.dtype).eps * float(swept.outputs.abs().max()),
+        )
+    accuracy = _accuracy(subject, swept.outputs)
+    findings = [*hessian.findings, *data_findings(subject, swept, accuracy, predicted=y is None)]
+    findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
+    if index.binding is None:
+        findings.append(undefined_finding(f"the output scale M ({kind}) is zero, so there is nothing to relate changes to"))
+    return Measurement(
+        outputs=subject.outputs,
+        accuracy=accuracy,
+        loss=hessian.loss,
+        gradient_norm=hessian.gradient_norm,
+        scales=scales,
+        axes=axes,
+        gmsi=index,
+        raw=Raw(jacobian.raw_norm, kernel.raw_parameter_jacobian, kernel.raw_ntk, kernel.raw_ntk_trace, hessian.top),
+        spectra=Spectra(jacobian.spectrum, kernel.ntk, kernel.gauss_newton, hessian.spectrum),
+        attribution=attribution,
+        layers=_layers(swept, subject.parameters()),
+        findings=tuple(_ordered(findings)),
+        cost=_cost(started, stages, swept, hessian, attribution),
+    )
+
+
+def _check_size(subject: Subject) -> None:
+    rows = subject.n * subject.outputs
+    if rows > MAX_ROWS:
+        raise UsageError(
+            "the kernel is too large for the exact regime",
+            expected=f"samples × outputs of at most {MAX_ROWS}",
+            found=f"{subject.n} × {subject.outputs} = {rows}",
+            remedy=f"set sample.n to {max(2, MAX_ROWS // subject.outputs)} or less (or pass --n)",
+        )
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """‖x_i − mean x‖² (n,) float64."""
+    flat = x.flatten(1).double()
+    return (flat - flat.mean(0)).square().sum(1)
+
+
+def _per_sample(
+    deviation: Tensor, output: Tensor, subject: Subject, jacobian: JacobianReading, kernel: KernelReading, hessian: HessianReading
+) -> PerSample:
+    def plain(t: Tensor) -> Tensor:
+        return t.detach().double().cpu()
+
+    return PerSample(
+        deviation=plain(deviation),
+        output=plain(output),
+        input_worst=plain(jacobian.spectral),
+        input_typical=plain(jacobian.frobenius_squared) / subject.x[0].numel(),
+        weights_worst=plain(kernel.weights_worst),
+        weights_typical=plain(kernel.weights_typical),
+        kernel_worst=plain(kernel.worst),
+        kernel_typical=plain(kernel.typical),
+        curvature_worst=plain(hessian.worst),
+        curvature_typical=plain(hessian.typical),
+        curvature_typical_stderr=hessian.typical_stderr,
+        curvature_worst_residual=hessian.worst_residual,
+    )
+
+
+def _effective_ranks(
+    jacobian: JacobianReading, kernel: KernelReading, hessian: HessianReading
+) -> dict[AxisName, float | None]:
+    return {
+        "input": jacobian.spectrum.effective_rank,
+        "weights": kernel.weights_effective_rank,
+        "kernel": kernel.ntk.effective_rank,
+        "curvature": hessian.spectrum.effective_rank,
+    }
+
+
+def _accuracy(subject: Subject, outputs: Tensor) -> float | None:
+    if subject.loss == "mse":
+        return None
+    predicted = outputs.argmax(1) if subject.loss == "cross_entropy" else (outputs[:, 0] > 0).long()
+    return float((predicted == subject.y).double().mean())
+
+
+def _layers(swept: Sweep, parameters: dict[str, nn.Parameter]) -> tuple[Layer, ...]:
+    """Every tensor's share of the three kernels' traces, largest raw share first."""
+
+    def share(part: float, total: float) -> float:
+        return part / total if total > 0 else 0.0
+
+    sizes = {t.name: parameters[t.name].numel() for t in swept.tensors}
+    raw = sum(t.trace for t in swept.tensors)
+    worst = sum(t.trace * t.scale**2 for t in swept.tensors)
+    typical = sum(t.trace * t.scale**2 / sizes[t.name] for t in swept.tensors)
+    layers = [
+        Layer(
+            name=t.name,
+            shape=t.shape,
+            parameters=sizes[t.name],
+            rule=t.rule,
+            norm=t.norm,
+            share=share(t.trace, raw),
+            share_worst=share(t.trace * t.scale**2, worst),
+            share_typical=share(t.trace * t.scale**2 / sizes[t.name], typical),
+        )
+        for t in swept.tensors
+    ]
+    return tuple(sorted(layers, key=lambda layer: -layer.share))
+
+
+def _ordered(findings: list[Finding]) -> list[Finding]:
+    rank = {"error": 0, "warning": 1, "info": 2}
+    return sorted(findings, key=lambda f: rank[f.severity])
+
+
+def _cost(
+    started: float, stages: _Stages, swept: Sweep, hessian: HessianReading, attribution: Attribution | None
+) -> Cost:
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Cost(
+        seconds=time.perf_counter() - started,
+        stages=dict(stages.seconds),
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        backward_passes=swept.backward_passes,
+        hessian_products=hessian.products,
+        attribution_gradients=attribution.gradients if attribution else 0,
+    )
+
+
+__all__ = ["MAX_ROWS", "Settings", "Study", "measure"]

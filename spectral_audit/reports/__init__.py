@@ -1,0 +1,64 @@
+"""Reports as text: for people, for pull requests, for machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from spectral_audit.errors import UsageError
+from spectral_audit.reports.artifact import to_json, to_yaml
+from spectral_audit.reports.inspection import render_inspection
+from spectral_audit.reports.look import Look
+from spectral_audit.reports.markdown import render_markdown
+from spectral_audit.reports.terminal import render_report
+from spectral_audit.results import Report
+
+__all__ = ["WRITERS", "Look", "file_name", "render_inspection", "render_report", "write_all"]
+
+WRITERS: dict[str, Callable[[Report], str]] = {
+    "rich": render_report,
+    "json": to_json,
+    "yaml": to_yaml,
+    "md": render_markdown,
+}
+
+
+def file_name(writer: str) -> str:
+    """The name of a writer's file: `report.json`; the terminal report is `report.txt`."""
+    return f"report.{'txt' if writer == 'rich' else writer}"
+
+
+def write_all(report: Report, directory: Path) -> list[Path]:
+    """Write the report in every format into a directory, made if missing; return the files.
+
+    A file is there whole or not at all: everything is rendered and written beside its place first, then moved into
+    it. Raises UsageError when the directory cannot be written to.
+    """
+    texts = {directory / file_name(name): write(report) for name, write in WRITERS.items()}
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in texts}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            # A path that is not valid UTF-8 shows up in the text as lone surrogates.
+            parts[path].write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{directory}: the report cannot be written",
+            expected="a directory that can be written to",
+            found=f"{error.strerror or error}: {error.filename or directory}",
+            remedy="name another directory, or make room in this one",
+        ) from error
+    finally:
+        for part in parts.values():
+            _discard(part)
+    return list(texts)
+
+
+def _discard(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        return  # its directory is not one: there is nothing to discard

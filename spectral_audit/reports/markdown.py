@@ -1,0 +1,145 @@
+"""The report as Markdown, for a pull request comment or a step summary."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from spectral_audit.reports import words
+from spectral_audit.results import AXES, Attribution, Estimate, Report, Spectrum
+
+TOP_LAYERS = 8
+
+_MARKS = {"error": "❌ error", "warning": "⚠️ warning", "info": "ℹ️ info"}
+
+
+def render_markdown(report: Report) -> str:
+    """The report in GitHub's Markdown: verdict and axes in view, the rest folded away."""
+    blocks = [
+        f"### spectral-audit: {_code(report.model.path)}",
+        f"**{_escape(words.headline(report))}**",
+        _escape(words.verdict(report)),
+        _axes(report),
+        f"<sub>{_escape(words.unit(report))}</sub>",
+        _findings(report),
+        _folded("Spectra", _spectra(report)),
+        _folded("Layers", _layers(report)),
+        _folded("Attribution", _attribution(report.attribution)),
+        _folded("Model, data, cost", _record(report)),
+        f"<sub>{_escape(words.closing_text(report))}</sub>",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Foreign text as Markdown that shows it literally: no markup, no HTML, no mention of anyone."""
+    escaped = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(words.clean(text), quote=False))
+    return escaped.replace("#", "&#35;").replace("@", "&#64;")
+
+
+def _code(text: str) -> str:
+    """Foreign text as inline code."""
+    return "`" + words.clean(text).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table whose first `left` columns are text and whose others are numbers."""
+    rule = ["---" if index < left else "--:" for index in range(len(headers))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [headers, rule, *rows])
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _pair(estimate: Estimate) -> tuple[str, str]:
+    return words.figure(estimate), words.interval(estimate)
+
+
+def _axes(report: Report) -> str:
+    rows = []
+    for name in AXES:
+        axis = getattr(report.axes, name)
+        label = f"**{name}** (binds)" if report.gmsi.binding == name else name
+        pairs = (*_pair(axis.worst), *_pair(axis.typical))
+        rows.append((label, words.PERTURBS[name], *pairs, words.number(axis.effective_rank)))
+    index = report.gmsi
+    rows.append(("**GMSI**", _escape(words.aggregation(index)), *_pair(index.worst), *_pair(index.typical), ""))
+    return _table(["axis", "perturbs", "worst", "95 %", "typical", "95 %", "effective rank"], rows, left=2)
+
+
+def _findings(report: Report) -> str:
+    if not report.findings:
+        return "No findings."
+    findings = words.sorted_findings(report.findings)
+    return "\n".join(f"- {_MARKS[item.severity]} {_code(item.code)} {_escape(item.message)}" for item in findings)
+
+
+def _spectra(report: Report) -> str:
+    spectra = report.spectra
+    named = [
+        ("input Jacobian (σ)", spectra.input_jacobian),
+        ("NTK (λ)", spectra.ntk),
+        ("Gauss–Newton (λ)", spectra.gauss_newton),
+        ("Hessian (λ)", spectra.hessian),
+    ]
+    headers = ["operator", "largest", "smallest", "effective rank", "entropy", "trace", "certificate"]
+    return _table(headers, [(name, *_measures(spectrum)) for name, spectrum in named])
+
+
+def _measures(spectrum: Spectrum) -> tuple[str, ...]:
+    ends = (spectrum.values[0], spectrum.values[-1]) if spectrum.values else (None, None)
+    return (
+        words.number(ends[0]),
+        words.number(ends[1]),
+        words.effective_rank(spectrum),
+        words.estimated(spectrum.entropy, spectrum.entropy_stderr),
+        words.estimated(spectrum.trace, spectrum.trace_stderr),
+        words.certificate(spectrum),
+    )
+
+
+def _layers(report: Report) -> str:
+    ranked = sorted(report.layers, key=lambda layer: -layer.share)
+    rows = [
+        (
+            _code(layer.name),
+            words.shape(layer.shape),
+            *map(words.percent, (layer.share, layer.share_worst, layer.share_typical)),
+        )
+        for layer in ranked[:TOP_LAYERS]
+    ]
+    rest = ranked[TOP_LAYERS:]
+    if rest:
+        sums = (sum(getattr(layer, field) for layer in rest) for field in ("share", "share_worst", "share_typical"))
+        rows.append((f"+{len(rest)} more", "", *map(words.percent, sums)))
+    return _table(["share of the kernel's trace", "shape", "raw", "worst", "typical"], rows, left=2)
+
+
+def _attribution(attribution: Attribution | None) -> str:
+    if attribution is None:
+        return "Not measured."
+    headers = ["drift", "mean", "95 %", "p95", "max", "cosine", f"top-{attribution.top_k} overlap", "flips"]
+    rows = [
+        (
+            label,
+            *_pair(drift.mean),
+            *map(words.number, (drift.p95, drift.maximum, drift.cosine)),
+            *map(words.percent, (drift.top_k_overlap, drift.flips)),
+        )
+        for label, drift in (("random", attribution.random), ("worst", attribution.worst))
+    ]
+    line, note = _escape(words.attribution_line(attribution)), _escape(words.curvature_text(attribution))
+    return f"{line}\n\n{_table(headers, rows)}\n\n{note}"
+
+
+def _record(report: Report) -> str:
+    rows = [
+        ("model", words.model_text(report)),
+        ("data", words.data_text(report)),
+        ("scales", words.scales_text(report)),
+        ("raw norms", words.raw_text(report)),
+        ("cost", words.cost_text(report)),
+    ]
+    return _table(["", ""], [(label, _escape(text)) for label, text in rows], left=2)

@@ -1,0 +1,237 @@
+"""What is measured: one model in eval mode on one probe set, on one device, in one dtype."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .errors import RefusedError, UsageError
+from .losses import Loss, output_basis, per_sample_loss
+
+DTypeName = Literal["float32", "float64"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and its probe set, ready to be differentiated.
+
+    `model` is a private copy in eval mode whose parameters do not require gradients; `x` (n, *shape) and `y` live on
+    the same device and dtype; `outputs` C counts the columns of f(x); `basis` (C, C) is orthogonal with the output
+    basis Q in its first `rank` C' columns (C' = C−1 for softmax heads, C otherwise); `chunk` samples go through the
+    model at a time.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    loss: Loss
+    outputs: int
+    basis: Tensor
+    rank: int
+    chunk: int
+
+    @property
+    def n(self) -> int:
+        """Number of probe samples."""
+        return len(self.x)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Every parameter tensor once (tied ones under their first name)."""
+        return dict(self.model.named_parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Model outputs (n, C) for `x` (n, *shape)."""
+        return outputs_2d(self.model(x))
+
+    def chunks(self) -> Iterator[slice]:
+        """Slices that cover the probe set, `chunk` samples each, the last one possibly shorter."""
+        for first in range(0, self.n, self.chunk):
+            yield slice(first, min(first + self.chunk, self.n))
+
+    def losses(self, outputs: Tensor, where: slice) -> Tensor:
+        """Loss of each sample (m,) for `outputs` (m, C) of the samples in `where`."""
+        return per_sample_loss(self.loss, outputs, self.y[where])
+
+    @contextmanager
+    def trainable(self) -> Iterator[dict[str, nn.Parameter]]:
+        """The parameters, requiring gradients for the time being."""
+        parameters = self.parameters()
+        for p in parameters.values():
+            p.requires_grad_(True)
+        try:
+            yield parameters
+        finally:
+            for p in parameters.values():
+                p.requires_grad_(False)
+
+
+def outputs_2d(value: object) -> Tensor:
+    """A model's output as (n, C); a single column may come as (n,). Raises `RefusedError` for anything else."""
+    if not isinstance(value, Tensor):
+        raise RefusedError(
+            "the model does not return one tensor",
+            expected="a tensor of shape (n, outputs)",
+            found=type(value).__name__,
+            remedy="wrap it in a module that returns the logits or the predictions",
+        )
+    if value.ndim == 1:
+        return value[:, None]
+    if value.ndim != 2:
+        raise RefusedError(
+            "the model's output is not one row per sample",
+            expected="shape (n, outputs)",
+            found=f"shape {tuple(value.shape)}",
+            remedy="wrap it in a module that flattens or pools its output",
+        )
+    return value
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Attention with a double backward, no fused inference paths, no reduced-precision matrix products."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    precision = torch.get_float32_matmul_precision()
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def make_subject(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    *,
+    loss: Loss,
+    device: str = "cpu",
+    dtype: DTypeName = "float32",
+    chunk: int | None = None,
+) -> Subject:
+    """Copy `model` to `device` and `dtype` in eval mode, run it once, and check that the probe set fits it.
+
+    `y` may be `None` for classifiers: the predicted class is the label then. Raises `RefusedError` when the model does
+    not run on `x`, mixes the samples of a batch, gives non-finite outputs, or when labels do not fit its outputs.
+    """
+    x = x.to(device=device, dtype=DTYPES[dtype])
+    own = copy.deepcopy(model)
+    for module in own.modules():
+        module.training = False
+    own = own.to(device=device, dtype=DTYPES[dtype]).requires_grad_(False)
+    chunk = chunk or default_chunk(x)
+    f = _outputs(own, x, chunk)
+    outputs = f.shape[1]
+    _check_samples_apart(own, x, f)
+    labels = _labels(y, f, loss).to(device=device)
+    if loss == "mse":
+        labels = labels.to(DTYPES[dtype])
+    basis, rank = output_basis(outputs, loss)
+    return Subject(own, x, labels, loss, outputs, basis.to(x), rank, chunk)
+
+
+def default_chunk(x: Tensor) -> int:
+    """Samples per pass: images in small chunks that stay in cache, vectors in large ones that amortise the calls."""
+    return 32 if x.ndim > 2 else 256
+
+
+def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
+    if len(x) < 2:
+        raise RefusedError(
+            "the probe set is too small",
+            expected="at least 2 samples",
+            found=f"{len(x)}",
+            remedy="give more samples: `sample.n` in the spec, or a longer data file",
+        )
+    try:
+        with torch.no_grad(), exact_arithmetic():
+            f = torch.cat([outputs_2d(model(part)) for part in x.split(chunk)])
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise RefusedError(
+            "the model does not run on this data",
+            expected="an input shape the model accepts",
+            found=f"inputs of shape {tuple(x.shape[1:])} per sample; the model says: {first_line(error)}",
+            remedy="check `input.layout` and the data's shape against the architecture",
+        ) from error
+    bad = ~f.isfinite().all(1)
+    if bad.any():
+        raise RefusedError(
+            "the model's outputs are not finite",
+            expected="finite logits or predictions",
+            found=f"NaN or infinity for {int(bad.sum())} of {len(x)} samples, first at probe index {int(bad.nonzero()[0])}",
+            remedy="check the weights and the normalisation of the inputs",
+        )
+    return f
+
+
+def _check_samples_apart(model: nn.Module, x: Tensor, f: Tensor) -> None:
+    """Refuse a model whose output for one sample depends on the others in the batch."""
+    with torch.no_grad(), exact_arithmetic():
+        alone = outputs_2d(model(x[:1]))
+    spread = float(f.abs().max())
+    tolerance = max(1e4 * torch.finfo(f.dtype).eps * spread, torch.finfo(f.dtype).tiny)
+    if alone.shape[0] != 1 or float((alone - f[:1]).abs().max()) > tolerance:
+        raise RefusedError(
+            "the model mixes the samples of a batch",
+            expected="the same output for a sample alone and in a batch",
+            found=f"a difference of {float((alone - f[:1]).abs().max()):.3g} for the first sample",
+            remedy="normalise with running statistics (track_running_stats=True) or per sample in eval mode",
+        )
+
+
+def _labels(y: Tensor | None, f: Tensor, loss: Loss) -> Tensor:
+    """Labels that fit the outputs `f` (n, C); predicted classes when there are none."""
+    outputs = f.shape[1]
+    if loss == "cross_entropy" and outputs < 2 or loss == "bce" and outputs != 1:
+        raise UsageError(
+            f"task.loss: {loss} does not fit this model",
+            expected="one output for bce, two or more for cross_entropy",
+            found=f"{outputs} output{'s' * (outputs != 1)}",
+            remedy="set task.loss to the loss the model was trained with",
+        )
+    if y is None:
+        if loss == "mse":
+            raise UsageError(
+                "a regression audit needs targets", expected="data.y", found="no labels", remedy="name them in the spec"
+            )
+        return f.argmax(1) if loss == "cross_entropy" else (f[:, 0] > 0).long()
+    if loss == "mse":
+        y = y[:, None] if y.ndim == 1 else y
+        if y.shape != f.shape:
+            raise RefusedError(
+                "the targets do not fit the model's outputs",
+                expected=f"shape {tuple(f.shape)}",
+                found=f"shape {tuple(y.shape)}",
+                remedy="check data.y and the architecture's number of outputs",
+            )
+        return y
+    classes = max(2, outputs)
+    wrong = (y < 0) | (y >= classes)
+    if wrong.any():
+        at = int(wrong.nonzero()[0])
+        raise RefusedError(
+            "labels are out of the model's range",
+            expected=f"integers from 0 to {classes - 1}",
+            found=f"{int(wrong.sum())} outside, first {int(y[at])} at probe index {at}",
+            remedy="check data.y and the number of classes of the architecture",
+        )
+    return y.long()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type when it has none."""
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

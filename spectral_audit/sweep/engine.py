@@ -1,0 +1,172 @@
+"""The sweep: one forward pass and C backward passes to activations give the Jacobians and three kernels at once.
+
+With the orthogonal output basis B = [Q, rest], row (i, k) of G is the gradient of (Bᵀf(x_i))_k with respect to θ, and of
+J_i with respect to x. The leading C' outputs of every figure are those of Q; all C together have the spectra of the
+untouched outputs, since B is orthogonal. So the raw and the relative figures come from the same passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..linalg.gram import GramSum, dense_cost, pair_cost
+from ..subject import Subject, exact_arithmetic
+from .capture import Capture, contributions
+from .generic import generic_rows
+from .rules import Contribution, Pair
+from .study import Study
+
+# Gradient rows formed at a time, and intermediates of a pairwise contraction, in bytes.
+_ROWS_MEMORY = 512 * 2**20
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class TensorShare:
+    """One parameter tensor's part in the kernel: its rule, its scale T, and the trace of its block in the Q basis."""
+
+    name: str
+    shape: tuple[int, ...]
+    rule: str
+    norm: float
+    scale: float
+    trace: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one sweep finds; everything float64.
+
+    `outputs` (n, C) are f(x_i); `jacobian_gram` (n, C, C) are (BᵀJ_i)(BᵀJ_i)ᵀ; `kernel`, `kernel_worst` and
+    `kernel_typical` (nC, nC), sample-major rows, are Σ_t of the tensors' Gram matrices, raw, times T_t² and times τ_t².
+    """
+
+    outputs: Tensor
+    jacobian_gram: Tensor
+    kernel: Tensor
+    kernel_worst: Tensor
+    kernel_typical: Tensor
+    tensors: tuple[TensorShare, ...]
+    backward_passes: int
+
+
+def relative_scale(parameter: Tensor) -> float:
+    """T_t: ‖θ_t‖_F for tensors with two or more axes, 0 for biases, gains and scalars."""
+    return float(parameter.detach().double().norm()) if parameter.ndim >= 2 else 0.0
+
+
+def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None) -> Sweep:
+    """Run the sweep; `advance(samples)` is told about progress."""
+    n, c = subject.n, subject.outputs
+    outputs = subject.x.new_empty((n, c), dtype=torch.float64)
+    jacobian = subject.x.new_empty((n, c, c), dtype=torch.float64)
+    stored: dict[str, list[Contribution]] = {name: [] for name in plan.structured}
+    with exact_arithmetic():
+        for where in subject.chunks():
+            outputs[where], rows, found = _chunk(subject, plan, where)
+            jacobian[where] = rows @ rows.mT
+            for name, contribution in found.items():
+                stored[name].append(_smaller(contribution))
+            advance(where.stop - where.start)
+    if plan.generic:
+        for name, dense in generic_rows(subject, plan.generic, lambda samples: None).items():
+            stored[name] = [dense]
+    sums = GramSum(n, c, 3, device=subject.x.device)
+    tensors = _contract(subject, plan, stored, sums)
+    kernel, worst, typical = sums.matrices()
+    return Sweep(outputs, jacobian, kernel, worst, typical, tensors, c * (2 if plan.generic else 1))
+
+
+def _chunk(subject: Subject, plan: Study, where: slice) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
+    """Outputs (m, C), input-Jacobian rows (m, C, d) in float64, and every structured parameter's gradient rows."""
+    x = subject.x[where].clone().requires_grad_(True)
+    capture = Capture(subject.parameters(), plan.structured)
+    with capture:
+        out = subject.forward(x)
+    rotated = (out @ subject.basis).sum(0)
+    targets = [x, *(call.edge for call in capture.calls)]
+    passes = [
+        torch.autograd.grad(rotated[k], targets, retain_graph=k + 1 < subject.outputs, allow_unused=True)
+        for k in range(subject.outputs)
+    ]
+    shapes = [x.shape, *(call.shape for call in capture.calls)]
+    cotangents = [
+        torch.stack([x.new_zeros(shape) if g is None else g for g in per_output], dim=1)
+        for shape, per_output in zip(shapes, zip(*passes, strict=True), strict=True)
+    ]
+    del passes
+    found = contributions(capture.calls, cotangents[1:], len(x))
+    return out.detach().double(), cotangents[0].flatten(2).double(), found
+
+
+def _smaller(contribution: Contribution) -> Contribution:
+    """Keep a pair only where it takes less memory than the gradient rows it stands for."""
+    if not isinstance(contribution, Pair):
+        return contribution.flatten(2)
+    n, c, groups, _, out = contribution.g.shape
+    entries = n * c * groups * out * contribution.a.shape[3]
+    return contribution if contribution.a.numel() + contribution.g.numel() < entries else contribution.rows()
+
+
+def _contract(
+    subject: Subject, plan: Study, stored: dict[str, list[Contribution]], sums: GramSum
+) -> tuple[TensorShare, ...]:
+    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product."""
+    shares = []
+    small: list[Tensor] = []
+    for name, parameter in subject.parameters().items():
+        if name not in stored:
+            continue
+        contribution = _join(stored.pop(name))
+        scale = relative_scale(parameter)
+        if scale == 0 and isinstance(contribution, Tensor):
+            small.append(contribution)
+            diagonal, how = _row_norms(contribution), "rows"
+        else:
+            coefficients = (1.0, scale**2, scale**2 / parameter.numel())
+            diagonal, how = _add(contribution, sums, coefficients)
+        rule = "generic" if name in plan.generic else f"{'+'.join(plan.uses[name])}:{how}"
+        trace = float(diagonal[:, : subject.rank].sum())
+        norm = float(parameter.detach().double().norm())
+        shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, trace))
+    if small:
+        sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0))
+    return tuple(shares)
+
+
+def _join(parts: list[Contribution]) -> Contribution:
+    pairs = [p for p in parts if isinstance(p, Pair)]
+    if len(pairs) == len(parts):
+        return Pair(torch.cat([p.a for p in pairs]), torch.cat([p.g for p in pairs]))
+    return torch.cat([p.rows() if isinstance(p, Pair) else p for p in parts])
+
+
+def _add(contribution: Contribution, sums: GramSum, coefficients: tuple[float, ...]) -> tuple[Tensor, str]:
+    """Add one tensor by the cheaper contraction; returns its row norms (n, C) and the contraction's name."""
+    if not isinstance(contribution, Pair):
+        sums.add_dense(contribution, coefficients)
+        return _row_norms(contribution), "rows"
+    a, g = contribution.a, contribution.g
+    n, c, groups, s, out = g.shape
+    fan_in = a.shape[3]
+    diagonal = torch.zeros(n, c, dtype=torch.float64, device=g.device)
+    if pair_cost(n, c, s, groups, fan_in, out) <= dense_cost(n, c, s, groups, fan_in, out):
+        for group in range(groups):
+            diagonal += sums.add_pairs(a[:, group], g[:, :, group], coefficients, memory=_ROWS_MEMORY)
+        return diagonal, "pairs"
+    width = max(1, _ROWS_MEMORY // (n * c * groups * fan_in * g.element_size()))
+    for first in range(0, out, width):
+        rows = Pair(a, g[..., first : first + width]).rows()
+        sums.add_dense(rows, coefficients)
+        diagonal += _row_norms(rows)
+    return diagonal, "rows"
+
+
+def _row_norms(rows: Tensor) -> Tensor:
+    """‖row‖² as (n, C) float64 for `rows` (n, C, q)."""
+    return torch.linalg.vector_norm(rows, dim=2).double().square()
