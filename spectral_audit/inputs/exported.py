@@ -117,7 +117,9 @@ def _scans(archive: Archive, configs: dict[str, dict[str, Any]]) -> Iterator[Pic
             continue
         blob = archive.read(name, limit=None)
         declared = name in pickled or _PICKLED.fullmatch(name) is not None
-        if declared:
+        if blob.startswith(MAGIC):
+            yield _scan_saved(blob)
+        elif declared:
             # A legacy torch.save is five pickles in a row; an exporter of today writes none.
             yield scan_pickle(io.BytesIO(blob), 5)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,7 @@ def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
         residuals=(torch.finfo(subject.x.dtype).eps * float(values[0]),) * count,
         exact=True,
         entropy=mean_entropy,
-        normalized_entropy=None if mean_entropy is None or count < 2 else mean_entropy / float(torch.tensor(count).log()),
+        normalized_entropy=None if mean_entropy is None or count < 2 else mean_entropy / math.log(count),
         effective_rank=float(s.exp().mean()) if defined else None,
         stable_rank=float((total / top).mean()) if defined else None,
         condition=float(values[0]) / smallest if smallest > 0 else None,

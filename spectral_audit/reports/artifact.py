@@ -232,15 +232,31 @@ def from_json(text: str, *, source: str = "report") -> Report:
     return decode(document, source=source)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's dumper, with unprintable characters escaped: it would write some, such as U+0085, as line breaks."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def to_yaml(value: object) -> str:
     """A result object as YAML, small objects and lists of scalars in flow style."""
-    return str(yaml.safe_dump(encode(value), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
+    document = encode(value)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def from_yaml(text: str, *, source: str = "report") -> Report:
     """The report in a YAML text; raises RefusedError, naming `source`, when it is not one."""
+    # libyaml is fast, but rejects the lone surrogates of a path that is not valid UTF-8.
+    surrogates = re.search(r"\\u[dD][89a-fA-F]", text) is not None
     try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yaml.load(
+            text, Loader=yaml.SafeLoader if surrogates else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unreadable("YAML", source, error) from error
     return decode(document, source=source)

@@ -22,7 +22,8 @@ class Net(nn.Sequential):
     pass
 
 def build(inputs=4, outputs=2):
-    return Net(nn.Linear(inputs, hidden_width), nn.BatchNorm1d(hidden_width), nn.ReLU(), nn.Linear(hidden_width, outputs))
+    width = hidden_width
+    return Net(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs))
 
 def double():
     return build().double()

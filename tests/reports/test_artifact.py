@@ -43,7 +43,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 
 
 REPORTS = values_of(Report).map(lambda report: replace(report, schema=SCHEMA))
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @FEW

@@ -59,7 +59,7 @@ def test_each_axis_has_its_figures_in_its_own_row(variant: str, writer: str) -> 
     text = WRITERS[writer](report)
     for name in AXES:
         axis = getattr(report.axes, name)
-        (row,) = [line for line in text.splitlines() if re.match(rf"[|>\s]*\**{name}\**[ |(]", line)]
+        row = next(line for line in text.splitlines() if re.match(rf"[|>\s]*\**{name}\**[ |(]", line))
         for estimate in (axis.worst, axis.typical):
             assert words.number(estimate.value) in row
             assert words.interval(estimate) in row
