@@ -99,7 +99,7 @@ def _require_arguments(builder: Builder, name: str, kwargs: dict[str, object]) -
             f"{name}: its arguments do not fit: {error}",
             expected=f"{name.rpartition(':')[2]}{signature}",
             found=", ".join(kwargs) or "no arguments",
-            remedy=f"set `model.kwargs` or --arch-arg accordingly; {advice}.",
+            remedy=f"set `model.kwargs` or --arch-kwargs accordingly; {advice}.",
         ) from None
 
 

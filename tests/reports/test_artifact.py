@@ -114,6 +114,13 @@ def test_a_path_that_is_not_utf8_survives() -> None:
     assert artifact.from_yaml(artifact.to_yaml(report).encode("utf-8").decode("utf-8")) == report
 
 
+@pytest.mark.parametrize("name", ["\x85", "a\u2028b", "\ufeff", "\x00", " a ", "1.0", "null", "a: b", "~", "é\n∂"])
+def test_an_awkward_name_survives_yaml(name: str) -> None:
+    base = example.undefined()
+    report = replace(base, model=replace(base.model, path=name))
+    assert artifact.from_yaml(artifact.to_yaml(report)).model.path == name
+
+
 def put(document: Any, keys: list[Any], value: Any) -> None:
     for key in keys[:-1]:
         document = document[key]

@@ -165,6 +165,11 @@ def test_an_unconverged_figure_is_marked(writer: str) -> None:
     assert "not converged" not in WRITERS[writer](example.example())
 
 
+def test_a_table_gives_up_its_gaps_before_it_breaks_a_line() -> None:
+    (row,) = [line for line in render_report(example.unconverged()).splitlines() if line.startswith("Hessian  ")]
+    assert row.split()[-5:] == ["0.11", "214", "±", "2.90,", "unconverged"]
+
+
 def test_layers_are_ranked_and_the_rest_counted() -> None:
     text = render_report(example.example())
     section = text[text.index("Layers") : text.index("Attribution")].splitlines()[2:]

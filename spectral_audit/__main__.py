@@ -1,0 +1,5 @@
+"""`python -m spectral_audit`."""
+
+from .cli import main
+
+main()
