@@ -64,7 +64,12 @@ def audit(request: Request, progress: Progress = lambda stage, done, total: None
     probe = load_probe(spec)
     try:
         found = measure(
-            loaded.model, probe.x, probe.y, loss=spec.task.loss, settings=_settings(request, spec, device), progress=progress
+            loaded.model,
+            probe.x,
+            probe.y,
+            loss=spec.task.loss,
+            settings=_settings(request, spec, device),
+            progress=progress,
         )
     except AuditError as error:
         raise type(error)(
@@ -130,7 +135,13 @@ def _settings(request: Request, spec: AuditSpec, device: str) -> Settings:
 
 
 def _report(
-    request: Request, spec: AuditSpec, checkpoint: Checkpoint, loaded: LoadedModel, probe: Probe, found: Measurement, device: str
+    request: Request,
+    spec: AuditSpec,
+    checkpoint: Checkpoint,
+    loaded: LoadedModel,
+    probe: Probe,
+    found: Measurement,
+    device: str,
 ) -> Report:
     notes = tuple(Finding("checkpoint.note", "info", note) for note in (*checkpoint.notes, *loaded.notes))
     return Report(

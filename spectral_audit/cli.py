@@ -20,6 +20,7 @@ from .errors import AuditError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     from .audit import Request
 
@@ -84,7 +85,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     pass
 
@@ -94,9 +97,15 @@ def score(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to audit.", show_default=False)],
     spec: Annotated[Path | None, typer.Option(help="audit.yaml; by default the one beside the checkpoint.")] = None,
     output_format: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.rich,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory for the report in every format.")] = None,
-    arch: Annotated[str | None, typer.Option(help="Who builds the model: file.py:function, module:function or a family.")] = None,
-    arch_kwargs: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the builder, in YAML.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for the report in every format.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Who builds the model: file.py:function, module:function or a family.")
+    ] = None,
+    arch_kwargs: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the builder, in YAML.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Which state dict, when the checkpoint holds several.")] = None,
     trust: Annotated[TrustLevel, typer.Option(help="What files may run.")] = TrustLevel.none,
     n: Annotated[int | None, typer.Option("--n", min=2, help="Probe samples; overrides the spec.")] = None,
@@ -176,7 +185,9 @@ def _key_values(items: list[str]) -> dict[str, object]:
     for item in items:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError("--arch-kwargs", expected="KEY=VALUE", found=item, remedy="for example --arch-kwargs width=64")
+            raise UsageError(
+                "--arch-kwargs", expected="KEY=VALUE", found=item, remedy="for example --arch-kwargs width=64"
+            )
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -191,9 +202,14 @@ def _with_progress(work: Callable[[Callable[[str, int, int | None], None]], _Res
     if not sys.stderr.isatty():
         return work(lambda stage, done, total: None)
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = [TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[count]:>9}"), TimeElapsedColumn()]
+    columns = [
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]:>9}"),
+        TimeElapsedColumn(),
+    ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -207,9 +223,9 @@ def _with_progress(work: Callable[[Callable[[str, int, int | None], None]], _Res
         return work(show)
 
 
-def _finish(bar: Bar, tasks: dict[str, int]) -> None:
+def _finish(bar: Bar, tasks: dict[str, TaskID]) -> None:
     for task in tasks.values():
-        bar.remove_task(task)  # type: ignore[arg-type]  # TaskID is an int in all but name
+        bar.remove_task(task)
     tasks.clear()
 
 
@@ -250,8 +266,6 @@ def _internal(error: Exception) -> None:
 def main() -> None:
     """Entry point of the `spectral-audit` command."""
     app()
-
-
 
 
 if __name__ == "__main__":

@@ -20,22 +20,28 @@ _NAMED = 4
 def model_findings(original: nn.Module, plan: Study) -> Iterator[Finding]:
     """Facts about the model that no figure shows."""
     if any("batch_norm" in uses for uses in plan.uses.values()) or _has_batch_norm(original):
-        yield _finding("batchnorm.eval", "info", "BatchNorm ran in eval mode; with batch statistics the Hessian differs")
+        yield _finding(
+            "batchnorm.eval", "info", "BatchNorm ran in eval mode; with batch statistics the Hessian differs"
+        )
     if plan.scale_invariant:
         yield _finding(
             "weights.scale_invariant",
             "info",
-            f"the outputs ignore the length of {_names(plan.scale_invariant)}: curvature along it is zero and depends on its norm elsewhere",
+            f"the outputs ignore the length of {_names(plan.scale_invariant)}: curvature along it is zero, and "
+            "elsewhere it depends on that length",
         )
     if plan.piecewise_linear:
         yield _finding(
             "input.piecewise_linear",
             "info",
-            "the model is piecewise linear in its input: the input Hessian is zero almost everywhere, which is not stability",
+            "the model is piecewise linear in its input: the input Hessian is zero almost everywhere, which is not "
+            "stability",
         )
     frozen = [name for name, p in original.named_parameters() if not p.requires_grad]
     if frozen:
-        yield _finding("parameters.frozen", "info", f"frozen in the checkpoint and audited all the same: {_names(frozen)}")
+        yield _finding(
+            "parameters.frozen", "info", f"frozen in the checkpoint and audited all the same: {_names(frozen)}"
+        )
     shared = Counter(id(p) for _, p in original.named_parameters(remove_duplicate=False))
     tied = [name for name, p in original.named_parameters() if shared[id(p)] > 1]
     if tied:
@@ -44,14 +50,20 @@ def model_findings(original: nn.Module, plan: Study) -> Iterator[Finding]:
         yield _finding("parameters.unused", "warning", f"these do not reach the output: {_names(plan.unused)}")
     if plan.generic:
         yield _finding(
-            "engine.generic", "info", f"no contraction rule, so one backward pass per sample and output: {_names(plan.generic)}"
+            "engine.generic",
+            "info",
+            f"no contraction rule, so one backward pass per sample and output: {_names(plan.generic)}",
         )
 
 
 def data_findings(subject: Subject, sweep: Sweep, accuracy: float | None, *, predicted: bool) -> Iterator[Finding]:
     """Facts about the probe set: chance accuracy, saturation, missing labels."""
     if predicted:
-        yield _finding("labels.predicted", "warning", "no labels: the predicted class stands in, so loss and curvature are optimistic")
+        yield _finding(
+            "labels.predicted",
+            "warning",
+            "no labels: the predicted class stands in, so loss and curvature are optimistic",
+        )
     if accuracy is not None and not predicted:
         share = _largest_class(subject.y)
         limit = share + 2 * math.sqrt(share * (1 - share) / subject.n)
@@ -59,14 +71,16 @@ def data_findings(subject: Subject, sweep: Sweep, accuracy: float | None, *, pre
             yield _finding(
                 "accuracy.chance",
                 "warning",
-                f"accuracy {accuracy:.1%} is no better than naming one class ({share:.1%}): check normalisation and label map",
+                f"accuracy {accuracy:.1%} is no better than naming one class ({share:.1%}): check normalisation and "
+                "label map",
             )
     confidence = _confidence(subject, sweep.outputs)
     if confidence is not None and confidence > _SATURATED:
         yield _finding(
             "softmax.saturated",
             "warning",
-            f"half of the samples have a probability above {confidence:.4f}: the loss is flat because the model is confident",
+            f"half of the samples have a probability above {confidence:.4f}: the loss is flat because the model is "
+            "confident",
         )
 
 

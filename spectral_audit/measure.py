@@ -139,7 +139,9 @@ def measure(
     findings = [*hessian.findings, *data_findings(subject, swept, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
     if index.binding is None:
-        findings.append(undefined_finding(f"the output scale M ({kind}) is zero, so there is nothing to relate changes to"))
+        findings.append(
+            undefined_finding(f"the output scale M ({kind}) is zero, so there is nothing to relate changes to")
+        )
     return Measurement(
         outputs=subject.outputs,
         accuracy=accuracy,
@@ -175,7 +177,12 @@ def _deviation(x: Tensor) -> Tensor:
 
 
 def _per_sample(
-    deviation: Tensor, output: Tensor, subject: Subject, jacobian: JacobianReading, kernel: KernelReading, hessian: HessianReading
+    deviation: Tensor,
+    output: Tensor,
+    subject: Subject,
+    jacobian: JacobianReading,
+    kernel: KernelReading,
+    hessian: HessianReading,
 ) -> PerSample:
     def plain(t: Tensor) -> Tensor:
         return t.detach().double().cpu()

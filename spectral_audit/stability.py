@@ -50,7 +50,9 @@ class PerSample:
     curvature_worst_residual: float
 
 
-def output_figures(outputs: Tensor, loss: Loss) -> tuple[Tensor, Literal["median margin", "median |logit|", "rms output"]]:
+def output_figures(
+    outputs: Tensor, loss: Loss
+) -> tuple[Tensor, Literal["median margin", "median |logit|", "rms output"]]:
     """Per-sample output figures (n,) behind M, and how M is taken from them, for `outputs` (n, C) float64."""
     if loss == "cross_entropy":
         top = outputs.topk(2, dim=1).values
@@ -177,5 +179,7 @@ def _index(
         unsettled = any(estimates[a, column].status == "unconverged" for a in AXES)
         columns[column] = _estimate(value, replicates, "unconverged" if unsettled else "ok") if defined else UNDEFINED
     size = {a: math.sqrt(weights[a]) * float(point.axes[a, "worst"]) for a in AXES}
-    binding = max(AXES, key=lambda a: size[a]) if defined else None
-    return Index(DEFINITION, aggregation, dict(weights), binding, columns["worst"], columns["typical"])
+    largest: AxisName = max(AXES, key=lambda a: size[a])
+    return Index(
+        DEFINITION, aggregation, dict(weights), largest if defined else None, columns["worst"], columns["typical"]
+    )

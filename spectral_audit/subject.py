@@ -171,7 +171,7 @@ def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
         raise RefusedError(
             "the model's outputs are not finite",
             expected="finite logits or predictions",
-            found=f"NaN or infinity for {int(bad.sum())} of {len(x)} samples, first at probe index {int(bad.nonzero()[0])}",
+            found=f"NaN or infinity for {int(bad.sum())} of {len(x)} samples, first at index {int(bad.nonzero()[0])}",
             remedy="check the weights and the normalisation of the inputs",
         )
     return f
@@ -195,7 +195,7 @@ def _check_samples_apart(model: nn.Module, x: Tensor, f: Tensor) -> None:
 def _labels(y: Tensor | None, f: Tensor, loss: Loss) -> Tensor:
     """Labels that fit the outputs `f` (n, C); predicted classes when there are none."""
     outputs = f.shape[1]
-    if loss == "cross_entropy" and outputs < 2 or loss == "bce" and outputs != 1:
+    if (loss == "cross_entropy" and outputs < 2) or (loss == "bce" and outputs != 1):
         raise UsageError(
             f"task.loss: {loss} does not fit this model",
             expected="one output for bce, two or more for cross_entropy",

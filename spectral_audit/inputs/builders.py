@@ -52,7 +52,7 @@ def find_builder(name: str, folder: Path) -> Builder:
             found="nothing of that name" if builder is None else f"a {type(builder).__name__}",
             remedy=f"{nearest(function, functions)}." if functions else "define it there.",
         )
-    return builder  # type: ignore[no-any-return]  # callable() narrows to an untyped callable
+    return builder
 
 
 def call_builder(builder: Builder, name: str, kwargs: dict[str, object], folder: Path) -> nn.Module:

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..results import UNDEFINED, Attribution, Curvature, Drift, Estimate
-from ..subject import Subject, exact_arithmetic
+from spectral_audit.results import UNDEFINED, Attribution, Curvature, Drift, Estimate
+from spectral_audit.subject import Subject, exact_arithmetic
 
 _TOP_SHARE = 0.1
 _CURVATURE_STEPS = 12
@@ -52,8 +52,12 @@ class _Moved:
 
     def where(self, better: Tensor, other: _Moved) -> _Moved:
         """Sample by sample: `other` where `better`, else this one."""
-        pick = lambda a, b: torch.where(better, b, a)  # noqa: E731 — one expression used four times on the next line
-        return _Moved(*(pick(getattr(self, k), getattr(other, k)) for k in ("drift", "cosine", "overlap", "flipped")))
+        return _Moved(
+            torch.where(better, other.drift, self.drift),
+            torch.where(better, other.cosine, self.cosine),
+            torch.where(better, other.overlap, self.overlap),
+            torch.where(better, other.flipped, self.flipped),
+        )
 
 
 class _Map:
@@ -122,7 +126,9 @@ def read_attribution(
         random, best, direction = _random(attribution_map, ball, settings.draws, generator)
         worst, direction = _search(attribution_map, ball, best, direction, settings.search_steps)
         alive = attribution_map.norm > 0
-        curvature = None if flat or not alive.any() else _curvature(attribution_map, direction, input_scale, alive, generator)
+        curvature = (
+            None if flat or not alive.any() else _curvature(attribution_map, direction, input_scale, alive, generator)
+        )
     return Attribution(
         method="gradient",
         target=str(settings.target) if subject.loss != "mse" else f"output {int(attribution_map.target[0])}",
@@ -184,9 +190,7 @@ def _random(
     return moves, best, direction
 
 
-def _search(
-    attribution_map: _Map, ball: _Ball, best: _Moved, direction: Tensor, steps: int
-) -> tuple[_Moved, Tensor]:
+def _search(attribution_map: _Map, ball: _Ball, best: _Moved, direction: Tensor, steps: int) -> tuple[_Moved, Tensor]:
     """Power steps on the secant map, once from the worst random draw and once along the attribution itself."""
     starts = (direction, attribution_map.base)
     for start in starts:
@@ -205,7 +209,7 @@ def _curvature(
     """‖A‖₂ by Lanczos for all samples at once, ‖A‖_F by Hutchinson; `None` where A vanishes at every sample."""
     spectral, residual, frobenius = [], [], []
     for where in attribution_map.subject.chunks():
-        product = _hessian_product(attribution_map, where)
+        product = _HessianProduct(attribution_map, where)
         top, error = _batched_lanczos(product, _start(start[where], generator))
         spectral.append(top)
         residual.append(error)
@@ -227,8 +231,8 @@ def _curvature(
     )
 
 
-class _hessian_product:  # noqa: N801 — used as a function: v ↦ Av over a retained graph
-    """v ↦ A_i v_i for the samples of one chunk, (m, d) to (m, d)."""
+class _HessianProduct:
+    """v ↦ A_i v_i for the samples of one chunk, (m, d) to (m, d), over a retained graph."""
 
     def __init__(self, attribution_map: _Map, where: slice) -> None:
         self._x = attribution_map.subject.x[where].clone().requires_grad_(True)
@@ -254,7 +258,7 @@ def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
     return flat / flat.norm(dim=1, keepdim=True)
 
 
-def _batched_lanczos(product: _hessian_product, start: Tensor) -> tuple[Tensor, Tensor]:
+def _batched_lanczos(product: _HessianProduct, start: Tensor) -> tuple[Tensor, Tensor]:
     """max|λ| (m,) of every sample's A and its residual, by Lanczos with full reorthogonalisation on all at once."""
     steps = min(_CURVATURE_STEPS, start.shape[1])
     basis = [start]
@@ -280,7 +284,7 @@ def _batched_lanczos(product: _hessian_product, start: Tensor) -> tuple[Tensor, 
     return top, last * beta.double()
 
 
-def _hutchinson(product: _hessian_product, like: Tensor, generator: torch.Generator) -> Tensor:
+def _hutchinson(product: _HessianProduct, like: Tensor, generator: torch.Generator) -> Tensor:
     """√E‖Az‖² = ‖A‖_F (m,) from a few Rademacher vectors z."""
     total = torch.zeros(len(like), dtype=torch.float64, device=like.device)
     for _ in range(_CURVATURE_PROBES):

@@ -1,8 +1,8 @@
 """Second derivatives of every sample's loss along one direction in parameter space.
 
-Two ways: forward mode twice (three forward passes for the whole probe set), or double backward sample by sample, which is
-slower and always right. Forward over forward is silently wrong for some of torch's operations (layer_norm and
-instance_norm, up to torch 2.13), so it is used only where it agrees with double backward on the first two samples.
+Two ways: forward mode twice (three forward passes for the whole probe set), or double backward sample by sample, which
+is slower. Forward over forward is silently wrong for some of torch's operations (layer_norm and instance_norm, up to
+torch 2.13), so it is used only where it agrees with double backward on the first two samples.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from ..losses import output_gradient, output_hessian
-from ..subject import Subject, outputs_2d
+from spectral_audit.losses import output_gradient, output_hessian
+from spectral_audit.subject import Subject, outputs_2d
 
 Directions = Mapping[str, Tensor]
 Forms = tuple[Tensor, Tensor]
@@ -46,9 +46,7 @@ def _forward_is_right(subject: Subject, parameters: Directions, pieces: Directio
     sure = [_double_backward(subject, slice(i, i + 1), parameters, pieces) for i in range(2)]
     tolerance = 1e4 * torch.finfo(subject.x.dtype).eps
     scale = max(float(abs(a).max()) for part in (fast, *sure) for a in part)
-    return all(
-        float((fast[k][i] - sure[i][k][0]).abs()) <= tolerance * scale for i in range(2) for k in range(2)
-    )
+    return all(float((fast[k][i] - sure[i][k][0]).abs()) <= tolerance * scale for i in range(2) for k in range(2))
 
 
 def _forward(subject: Subject, where: slice, parameters: Directions, pieces: Directions) -> Forms:
@@ -57,13 +55,10 @@ def _forward(subject: Subject, where: slice, parameters: Directions, pieces: Dir
     tangents = dict(pieces)
 
     def along(p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        pair: tuple[Tensor, Tensor] = jvp(
-            lambda q: outputs_2d(functional_call(subject.model, q, (subject.x[where],))), (p,), (tangents,)
-        )
-        return pair
+        return jvp(lambda q: outputs_2d(functional_call(subject.model, q, (subject.x[where],))), (p,), (tangents,))[:2]
 
-    (f, d1), (_, d2) = jvp(along, (values,), (tangents,))
-    f, d1, d2 = (t.detach().double() for t in (f, d1, d2))
+    primal, tangent = jvp(along, (values,), (tangents,))[:2]
+    f, d1, d2 = (t.detach().double() for t in (*primal, tangent[1]))
     return _gauss_newton(subject, f, d1), (output_gradient(subject.loss, f, _targets(subject, where)) * d2).sum(1)
 
 
@@ -75,9 +70,7 @@ def _double_backward(subject: Subject, where: slice, parameters: Directions, pie
     u = torch.zeros_like(f, requires_grad=True)
     product = _inner(torch.autograd.grad(f, chosen, u, create_graph=True, allow_unused=True), v)
     d1 = torch.autograd.grad(product, u, materialize_grads=True)[0] if product.requires_grad else torch.zeros_like(f)
-    slope = _inner(
-        torch.autograd.grad(subject.losses(f, where).sum(), chosen, create_graph=True, allow_unused=True), v
-    )
+    slope = _inner(torch.autograd.grad(subject.losses(f, where).sum(), chosen, create_graph=True, allow_unused=True), v)
     curved = torch.autograd.grad(slope, chosen, allow_unused=True) if slope.requires_grad else ()
     total = _inner(curved, v).detach().double()
     first = _gauss_newton(subject, f.detach().double(), d1.detach().double())

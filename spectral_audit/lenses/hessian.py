@@ -10,16 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..linalg.density import Quadrature, density, spectral_sums
-from ..linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
-from ..results import Finding, Spectrum
-from ..subject import Subject, exact_arithmetic
-from ..sweep import Study
-from ..sweep.engine import relative_scale
+from spectral_audit.errors import RefusedError
+from spectral_audit.linalg.density import Quadrature, density, spectral_sums
+from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
+from spectral_audit.results import Finding, Spectrum
+from spectral_audit.subject import Subject, exact_arithmetic
+from spectral_audit.sweep import Study
+from spectral_audit.sweep.engine import relative_scale
+
 from .directional import quadratic_forms
 from .kernel import KernelReading
 
 _GRAPH_MEMORY = 4 * 2**30
+_NOISE = 0.02
 _MIN_STEPS, _MAX_STEPS = 32, 96
 _QUADRATURE_WEIGHT = 2000
 _MAX_TRACE_PROBES = 30
@@ -53,7 +56,9 @@ class HessianProducts:
     H = (1/n) Σ ∇²ℓ_i over the parameters `names`; vectors are (p,) in the model's dtype; sums run in float64.
     """
 
-    def __init__(self, subject: Subject, names: Sequence[str], parameters: dict[str, nn.Parameter], advance: Advance) -> None:
+    def __init__(
+        self, subject: Subject, names: Sequence[str], parameters: dict[str, nn.Parameter], advance: Advance
+    ) -> None:
         self._subject = subject
         self._parameters = [parameters[name] for name in names]
         self._advance = advance
@@ -141,22 +146,30 @@ def read_hessian(
     tolerance: float = 1e-3,
     advance: Advance = lambda products: None,
 ) -> HessianReading:
-    """Lanczos on H from a random start (both ends, density) and on T H T from the top Gauss–Newton vector (worst case)."""
+    """Lanczos on H from a random start (both ends, density) and on T H T from the top Gauss–Newton vector (worst)."""
     names = [*plan.structured, *plan.generic]
     with hessian_products(subject, names, advance) as (products, parameters):
         chosen = [parameters[name] for name in names]
         t = torch.cat([torch.full((p.numel(),), relative_scale(p), dtype=torch.float64) for p in chosen]).to(subject.x)
-        tau = torch.cat([torch.full((p.numel(),), relative_scale(p) / p.numel() ** 0.5, dtype=torch.float64) for p in chosen])
+        tau = torch.cat(
+            [torch.full((p.numel(),), relative_scale(p) / p.numel() ** 0.5, dtype=torch.float64) for p in chosen]
+        )
         runs = _raw_runs(products, generator, tolerance)
-        worst, residual, settled = _worst(subject, names, parameters, products, t, kernel.top_worst, tolerance)
+        _require_symmetry(runs, kernel.raw_ntk, subject)
+        worst, residual, settled = _worst(
+            subject, names, parameters, products, t, kernel.top_worst, generator, tolerance
+        )
         ones = torch.ones_like(tau)
         remainder, remainder_typical = (
-            (None, None) if plan.multilinear else (_remainder(subject, names, parameters, s.to(subject.x), generator) for s in (ones, tau))
+            (None, None)
+            if plan.multilinear
+            else (_remainder(subject, names, parameters, s.to(subject.x), generator) for s in (ones, tau))
         )
     trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
-    spectrum = _spectrum(products.size, runs, float(trace.mean()), _probe_error(remainder), tolerance)
+    size = sum(p.numel() for p in subject.parameters().values())
+    spectrum = _spectrum(size, runs, float(trace.mean()), _probe_error(remainder), tolerance)
     return HessianReading(
         worst=worst,
         worst_residual=residual,
@@ -173,7 +186,7 @@ def read_hessian(
 
 def _raw_runs(products: HessianProducts, generator: torch.Generator, tolerance: float) -> list[Ritz]:
     """Lanczos from random starts; more than one where so few parameters leave a single start's quadrature noisy."""
-    rule = ends_converged(tolerance, floor=tolerance)
+    rule = ends_converged(tolerance)
     count = max(1, min(8, round(_QUADRATURE_WEIGHT / products.size)))
     runs = []
     for run in range(count):
@@ -183,14 +196,35 @@ def _raw_runs(products: HessianProducts, generator: torch.Generator, tolerance: 
     return runs
 
 
+def _require_symmetry(runs: list[Ritz], ntk: float, subject: Subject) -> None:
+    """Refuse second derivatives that contradict themselves: some of torch's own formulas are wrong (weight_norm's).
+
+    Probabilities are known to eps, hence H = GᵀSG + … to about eps·λmax(Θ): all there is when the softmax is saturated.
+    """
+    eps = torch.finfo(subject.x.dtype).eps
+    limit = max(1e-6, 1e4 * eps)
+    largest = max(float(run.values.abs().max()) for run in runs)
+    asymmetry = max(run.asymmetry for run in runs)
+    if asymmetry * largest > limit * largest + 100 * eps * ntk:
+        raise RefusedError(
+            "torch's second derivatives of this model are not symmetric, so its Hessian cannot be trusted",
+            expected=f"an asymmetry of at most {limit:.2g} relative to the largest eigenvalue",
+            found=f"{asymmetry:.2g}",
+            remedy="fold reparametrisations such as weight_norm into plain weights before saving",
+        )
+
+
 def _worst(
     subject: Subject, names: list[str], parameters: dict[str, nn.Parameter], products: HessianProducts,
-    t: Tensor, cotangent: Tensor, tolerance: float,
+    t: Tensor, cotangent: Tensor, generator: torch.Generator, tolerance: float,
 ) -> tuple[Tensor, float, bool]:  # fmt: skip
     """Per-sample quadratic forms at the dominant eigenvector of T H T, its residual, and whether it converged."""
     start = products.cotangent_product(cotangent).to(t) * t
     if not start.any():
         return torch.zeros(subject.n, dtype=torch.float64, device=t.device), 0.0, True
+    # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed.
+    noise = products.random_vector(generator)
+    start = start / start.norm() + _NOISE * noise / noise.norm()
     rule = dominant_converged(tolerance)
     ritz = lanczos(lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule)
     k = int(ritz.values.abs().argmax())
@@ -224,12 +258,16 @@ def _probe_error(estimates: Tensor | None) -> float:
 def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:
     ritz = runs[0]
     largest = float(ritz.values.abs().max())
-    settled = [k for k in range(len(ritz.values)) if float(ritz.bounds[k]) <= tolerance * largest]
+    settled = [k for k in range(len(ritz.values)) if float(ritz.residuals[k]) <= tolerance * largest]
     ends = [k for k in settled if _at_end(k, settled, len(ritz.values))] or [len(ritz.values) - 1]
-    ends = sorted({0, len(ritz.values) - 1, *ends}, reverse=True) if not ritz.exhausted else [*range(len(ritz.values))][::-1]
+    ends = (
+        sorted({0, len(ritz.values) - 1, *ends}, reverse=True)
+        if not ritz.exhausted
+        else [*range(len(ritz.values))][::-1]
+    )
     quadrature = [Quadrature(r.values, r.weights) for r in runs]
     sums = spectral_sums(quadrature, size)
-    rule = ends_converged(tolerance, floor=tolerance)
+    rule = ends_converged(tolerance)
     undefined = largest == 0
     return Spectrum(
         operator="H = (1/n) Σ ∇²_θ ℓ_i",
@@ -270,6 +308,8 @@ def _findings(spectrum: Spectrum, settled: bool, tolerance: float) -> tuple[Find
         )
     if not settled:
         out.append(
-            Finding("curvature.unconverged", "warning", f"the worst curvature is not known to {tolerance:g}: a lower bound")
+            Finding(
+                "curvature.unconverged", "warning", f"the worst curvature is not known to {tolerance:g}: a lower bound"
+            )
         )
     return tuple(out)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..linalg.measures import entropy
-from ..results import Spectrum
-from ..subject import Subject
-from ..sweep import Sweep
+from spectral_audit.linalg.measures import entropy
+from spectral_audit.results import Spectrum
+from spectral_audit.subject import Subject
+from spectral_audit.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,20 @@ class JacobianReading:
 
 
 def read_jacobian(subject: Subject, sweep: Sweep) -> JacobianReading:
-    """Singular values from the float64 Gram matrices J_i J_iᵀ of the sweep.
+    """Singular values from the sweep's factors.
 
     The spectrum lists the root mean square over samples of the k-th largest singular value; entropy and ranks are
     means over samples of each sample's own, and the trace is the mean of ‖J_i‖_F².
     """
     d = subject.x[0].numel()
     count = min(subject.rank, d)
-    gram = sweep.jacobian_gram[:, : subject.rank, : subject.rank]
-    eigenvalues = torch.linalg.eigvalsh(gram).flip(1)[:, :count].clamp_min(0)
-    raw = torch.linalg.eigvalsh(sweep.jacobian_gram)[:, -1].clamp_min(0).sqrt()
+    factors = sweep.jacobian[:, :, : subject.rank]
+    singular = torch.linalg.svdvals(factors)[:, :count]
     return JacobianReading(
-        spectral=eigenvalues[:, 0].sqrt(),
-        frobenius_squared=gram.diagonal(dim1=1, dim2=2).sum(1),
-        raw_norm=float(raw.mean()),
-        spectrum=_spectrum(subject, eigenvalues, d),
+        spectral=singular[:, 0],
+        frobenius_squared=factors.square().sum((1, 2)),
+        raw_norm=float(torch.linalg.svdvals(sweep.jacobian)[:, 0].mean()),
+        spectrum=_spectrum(subject, singular.square(), d),
     )
 
 

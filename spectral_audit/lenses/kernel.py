@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..linalg.lanczos import largest_eigenpair
-from ..linalg.measures import measures
-from ..losses import output_hessian
-from ..results import Spectrum
-from ..subject import Subject
-from ..sweep import Sweep
+from spectral_audit.linalg.lanczos import largest_eigenpair
+from spectral_audit.linalg.measures import measures
+from spectral_audit.losses import output_hessian
+from spectral_audit.results import Spectrum
+from spectral_audit.subject import Subject
+from spectral_audit.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _congruence(kernel: Tensor, root: Tensor) -> Tensor:
 
 
 def _top_contributions(kernel: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """‖G_i v‖² (n,) at the top right singular vector v of G: with K u = κu it is κ‖u_i‖², whose mean is κ/n = λmax(Θ)."""
+    """‖G_i v‖² (n,) at the top right singular vector v of G: κ‖u_i‖² where K u = κu, whose mean is κ/n = λmax(Θ)."""
     if not kernel.any():
         return torch.zeros(n, dtype=torch.float64, device=kernel.device)
     value, vector = largest_eigenpair(kernel, generator)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..results import Density
+from spectral_audit.results import Density
 
 _GRID = 160
 

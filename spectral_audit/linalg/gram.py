@@ -1,8 +1,8 @@
 """Sums of scaled Gram matrices, each symmetric product computed once.
 
 Rows are (sample, output) pairs, sample-major: row i·C + k. A term arrives as dense rows D (K = D Dᵀ) or as a pair of
-factors whose rows are sums of outer products Σ_s g_s a_sᵀ (K = Σ_{s,t} (a_s·a_t)(g_s·g_t), never forming D). Every term is
-added, with its own coefficients, to several float64 accumulators in one pass over the blocks of the upper triangle.
+factors whose rows are sums of outer products Σ_s g_s a_sᵀ (K = Σ_{s,t} (a_s·a_t)(g_s·g_t), never forming D). Every term
+is added, with its own coefficients, to several float64 accumulators in one pass over the blocks of the upper triangle.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def decode(document: object, *, source: str = "report") -> Report:
 
 def decode_as(kind: type[T], document: object, *, source: str = "document") -> T:
     """One result object of the given class from a plain document; raises RefusedError as `decode` does."""
-    return _decode_object(kind, document, _At(source))  # type: ignore[no-any-return]  # builds a `kind`, from hints
+    return _decode_object(kind, document, _At(source))
 
 
 def _decode(hint: Any, value: Any, at: _At) -> Any:

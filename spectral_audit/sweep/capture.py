@@ -1,4 +1,4 @@
-"""One forward pass that remembers, at every layer with a rule, its input and where its output's gradient will arrive."""
+"""One forward pass that remembers, at every layer with a rule, its input and where its gradient will arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from ..errors import RefusedError
+from spectral_audit.errors import RefusedError
+
 from .rules import ROLES, RULES, Contribution, Pair
 from .trace import bind, function_name
 
@@ -40,7 +41,11 @@ class Capture(TorchFunctionMode):
         self.calls: list[Call] = []
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func` and remember it if a rule will need it."""
         kwargs = kwargs or {}
@@ -60,9 +65,7 @@ class Capture(TorchFunctionMode):
         return out
 
 
-def contributions(
-    calls: list[Call], cotangents: list[Tensor], samples: int
-) -> dict[str, Contribution]:
+def contributions(calls: list[Call], cotangents: list[Tensor], samples: int) -> dict[str, Contribution]:
     """The gradient rows of every captured parameter, summed over its calls, for `cotangents` (n, C, *out) per call.
 
     Raises `RefusedError` when an input was overwritten after its use, since no gradient can be right then.

@@ -1,8 +1,8 @@
 """The sweep: one forward pass and C backward passes to activations give the Jacobians and three kernels at once.
 
-With the orthogonal output basis B = [Q, rest], row (i, k) of G is the gradient of (Bᵀf(x_i))_k with respect to θ, and of
-J_i with respect to x. The leading C' outputs of every figure are those of Q; all C together have the spectra of the
-untouched outputs, since B is orthogonal. So the raw and the relative figures come from the same passes.
+With the orthogonal output basis B = [Q, rest], row (i, k) of G is the gradient of (Bᵀf(x_i))_k with respect to θ, and
+row k of J_i that with respect to x_i. The leading C' outputs of every figure are those of Q; all C together have the
+spectra of the untouched outputs, since B is orthogonal. So the raw and the relative figures come from the same passes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
-from ..linalg.gram import GramSum, dense_cost, pair_cost
-from ..subject import Subject, exact_arithmetic
-from .capture import Capture, contributions
+from spectral_audit.linalg.gram import GramSum, dense_cost, pair_cost
+from spectral_audit.subject import Subject, exact_arithmetic
+
+from .capture import Call, Capture, contributions
 from .generic import generic_rows
 from .rules import Contribution, Pair
 from .study import Study
@@ -42,12 +44,13 @@ class TensorShare:
 class Sweep:
     """What one sweep finds; everything float64.
 
-    `outputs` (n, C) are f(x_i); `jacobian_gram` (n, C, C) are (BᵀJ_i)(BᵀJ_i)ᵀ; `kernel`, `kernel_worst` and
-    `kernel_typical` (nC, nC), sample-major rows, are Σ_t of the tensors' Gram matrices, raw, times T_t² and times τ_t².
+    `outputs` (n, C) are f(x_i). `jacobian` (n, r, C) are factors F_i with F_iᵀF_i = (BᵀJ_i)(BᵀJ_i)ᵀ: any columns of F_i
+    have the singular values of the same rows of BᵀJ_i. `kernel`, `kernel_worst` and `kernel_typical` (nC, nC), rows
+    sample-major, are the sums over tensors of their Gram matrices: raw, times T_t², and times τ_t².
     """
 
     outputs: Tensor
-    jacobian_gram: Tensor
+    jacobian: Tensor
     kernel: Tensor
     kernel_worst: Tensor
     kernel_typical: Tensor
@@ -64,12 +67,12 @@ def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None
     """Run the sweep; `advance(samples)` is told about progress."""
     n, c = subject.n, subject.outputs
     outputs = subject.x.new_empty((n, c), dtype=torch.float64)
-    jacobian = subject.x.new_empty((n, c, c), dtype=torch.float64)
+    factors: list[Tensor] = []
     stored: dict[str, list[Contribution]] = {name: [] for name in plan.structured}
     with exact_arithmetic():
         for where in subject.chunks():
             outputs[where], rows, found = _chunk(subject, plan, where)
-            jacobian[where] = rows @ rows.mT
+            factors.append(_factor(rows))
             for name, contribution in found.items():
                 stored[name].append(_smaller(contribution))
             advance(where.stop - where.start)
@@ -79,29 +82,47 @@ def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None
     sums = GramSum(n, c, 3, device=subject.x.device)
     tensors = _contract(subject, plan, stored, sums)
     kernel, worst, typical = sums.matrices()
-    return Sweep(outputs, jacobian, kernel, worst, typical, tensors, c * (2 if plan.generic else 1))
+    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, c * (2 if plan.generic else 1))
 
 
 def _chunk(subject: Subject, plan: Study, where: slice) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
-    """Outputs (m, C), input-Jacobian rows (m, C, d) in float64, and every structured parameter's gradient rows."""
+    """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""
     x = subject.x[where].clone().requires_grad_(True)
     capture = Capture(subject.parameters(), plan.structured)
     with capture:
         out = subject.forward(x)
+    cotangents = _cotangents(subject, out, x, capture.calls)
+    found = contributions(capture.calls, cotangents[1:], len(x))
+    return out.detach().double(), cotangents[0].flatten(2), found
+
+
+def _cotangents(subject: Subject, out: Tensor, x: Tensor, calls: list[Call]) -> list[Tensor]:
+    """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for z the input `x` (m, *shape) and the output of every call."""
     rotated = (out @ subject.basis).sum(0)
-    targets = [x, *(call.edge for call in capture.calls)]
+    shapes = [x.shape, *(call.shape for call in calls)]
+    if not rotated.requires_grad:  # every parameter is generic, and the input enters as integers
+        return [x.new_zeros(s[0], subject.outputs, *s[1:]) for s in shapes]
+    targets = [get_gradient_edge(x), *(call.edge for call in calls)]
     passes = [
         torch.autograd.grad(rotated[k], targets, retain_graph=k + 1 < subject.outputs, allow_unused=True)
         for k in range(subject.outputs)
     ]
-    shapes = [x.shape, *(call.shape for call in capture.calls)]
-    cotangents = [
+    return [
         torch.stack([x.new_zeros(shape) if g is None else g for g in per_output], dim=1)
         for shape, per_output in zip(shapes, zip(*passes, strict=True), strict=True)
     ]
-    del passes
-    found = contributions(capture.calls, cotangents[1:], len(x))
-    return out.detach().double(), cotangents[0].flatten(2).double(), found
+
+
+def _factor(rows: Tensor) -> Tensor:
+    """F (m, r, C) float64 with FᵀF = rows rowsᵀ for `rows` (m, C, d).
+
+    In float32 through the Gram matrix, whose rounding (σ₁√eps₆₄) is below that of the rows; in float64 by QR.
+    """
+    if rows.dtype == torch.float64:
+        return torch.linalg.qr(rows.mT, mode="r").R
+    rows = rows.double()
+    values, vectors = torch.linalg.eigh(rows @ rows.mT)
+    return values.clamp_min(0).sqrt()[:, :, None] * vectors.mT
 
 
 def _smaller(contribution: Contribution) -> Contribution:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..subject import Subject, exact_arithmetic
+from spectral_audit.subject import Subject, exact_arithmetic
 
 
 def generic_rows(subject: Subject, names: Sequence[str], advance: Callable[[int], None]) -> dict[str, Tensor]:
@@ -20,9 +20,7 @@ def generic_rows(subject: Subject, names: Sequence[str], advance: Callable[[int]
         chosen = [parameters[name] for name in names]
         for x in subject.x.split(1):
             out = (subject.forward(x) @ subject.basis)[0]
-            per_output = [
-                torch.autograd.grad(f, chosen, retain_graph=True, materialize_grads=True) for f in out
-            ]
+            per_output = [torch.autograd.grad(f, chosen, retain_graph=True, materialize_grads=True) for f in out]
             for name, gradients in zip(names, zip(*per_output, strict=True), strict=True):
                 rows[name].append(torch.stack([g.flatten() for g in gradients]))
             advance(1)

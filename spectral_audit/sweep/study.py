@@ -1,8 +1,8 @@
 """Decides, before the sweep, how each parameter will be measured, and checks every shortcut against autograd.
 
-A parameter is contracted by rule only if (1) it was seen in no other role, and (2) on two samples and a random cotangent
-the rule gives the gradient that plain autograd gives, sample by sample. Whatever fails either test takes the generic
-per-sample Jacobian: the same numbers, only slower.
+A parameter is contracted by rule only if (1) it was seen in no other role, and (2) on two samples and a random
+cotangent the rule gives the gradient that plain autograd gives, sample by sample. Whatever fails either test takes the
+generic per-sample Jacobian: the same numbers, only slower.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..subject import Subject, exact_arithmetic, outputs_2d
+from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
+
 from .capture import Capture, contributions
 from .rules import ROLES, Pair
 from .trace import Facts, Watcher, facts_of
@@ -66,7 +67,12 @@ def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> tuple[Facts, d
             raw = subject.model(x)
         facts = facts_of(watcher, raw)
         per_sample = [
-            torch.autograd.grad((outputs_2d(raw)[i] * cotangent[i]).sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
+            torch.autograd.grad(
+                (outputs_2d(raw)[i] * cotangent[i]).sum(),
+                list(parameters.values()),
+                retain_graph=True,
+                allow_unused=True,
+            )
             for i in range(2)
         ]
     gradients: dict[str, Tensor | None] = {}
@@ -83,7 +89,12 @@ def _by_rule(subject: Subject, x: Tensor, cotangent: Tensor, wanted: frozenset[s
     x = x.clone().requires_grad_(True)
     with capture:
         out = subject.forward(x)
-    apart = {p for call in capture.calls if call.shape[0] != 2 or call.arguments["input"].shape[0] != 2 for p in call.roles.values()}
+    apart = {
+        p
+        for call in capture.calls
+        if call.shape[0] != 2 or call.arguments["input"].shape[0] != 2
+        for p in call.roles.values()
+    }
     calls = [call for call in capture.calls if not apart.intersection(call.roles.values())]
     if not calls:
         return {}
@@ -99,7 +110,9 @@ def _agree(rule: Tensor, reference: Tensor | None) -> bool:
     if reference is None or rule.shape != reference.shape:
         return False
     tolerance = 1e4 * torch.finfo(rule.dtype).eps
-    return bool(((rule - reference).norm(dim=1) <= tolerance * reference.norm(dim=1) + torch.finfo(rule.dtype).tiny).all())
+    return bool(
+        ((rule - reference).norm(dim=1) <= tolerance * reference.norm(dim=1) + torch.finfo(rule.dtype).tiny).all()
+    )
 
 
 def _scale_invariant(subject: Subject, name: str, gradient: Tensor | None) -> bool:
@@ -108,4 +121,7 @@ def _scale_invariant(subject: Subject, name: str, gradient: Tensor | None) -> bo
     if gradient is None or theta.ndim < 2 or not theta.any():
         return False
     along = (gradient @ theta.detach().flatten()).abs()
-    return bool((along <= 1e3 * torch.finfo(theta.dtype).eps * gradient.norm(dim=1) * theta.detach().norm()).all() and gradient.any())
+    return bool(
+        (along <= 1e3 * torch.finfo(theta.dtype).eps * gradient.norm(dim=1) * theta.detach().norm()).all()
+        and gradient.any()
+    )

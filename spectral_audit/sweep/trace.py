@@ -28,16 +28,16 @@ _DUNDER = {
 
 # Functions that are linear in all their tensor arguments together.
 LINEAR = frozenset(
-    "add sub subtract neg negative cat concat stack view reshape flatten unflatten permute transpose swapaxes movedim t "
-    "getitem setitem mean sum contiguous clone expand expand_as squeeze unsqueeze pad avg_pool1d avg_pool2d avg_pool3d "
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d chunk split unbind to float double type repeat roll flip "
-    "select slice index_select narrow zero_pad2d constant_pad_nd __get__ view_as reshape_as numpy_T alias copy lift_fresh "
-    "unfold fold pixel_shuffle pixel_unshuffle channel_shuffle".split()
+    "add sub subtract neg negative cat concat stack view reshape flatten unflatten permute transpose swapaxes movedim "
+    "t getitem setitem mean sum contiguous clone expand expand_as squeeze unsqueeze pad chunk split unbind to float "
+    "double type repeat roll flip select slice index_select narrow constant_pad_nd __get__ view_as reshape_as alias "
+    "unfold fold pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d".split()
 )
 # Piecewise linear in their first argument.
 PIECEWISE = frozenset(
-    "relu leaky_relu relu6 hardtanh threshold rrelu abs clamp clamp_min clamp_max maximum minimum max min amax amin where "
-    "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d".split()
+    "relu leaky_relu relu6 hardtanh threshold rrelu abs clamp clamp_min clamp_max maximum minimum max min amax amin "
+    "where max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d".split()
 )
 # Linear in each tensor argument separately.
 PRODUCT = frozenset(
@@ -51,7 +51,7 @@ _SIGNATURES = {
     "linear": ("input", "weight", "bias"),
     "conv1d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
 }
-_SIGNATURES |= {name: _SIGNATURES["conv1d"] for name in ("conv2d", "conv3d")}
+_SIGNATURES |= dict.fromkeys(("conv2d", "conv3d"), _SIGNATURES["conv1d"])
 
 
 class Dependence(NamedTuple):
@@ -63,7 +63,9 @@ class Dependence(NamedTuple):
 
 def function_name(function: Callable[..., Any]) -> str:
     """One name for a torch function, its method, its in-place form and its exported operator."""
-    name = function._schema.name.split("::")[1] if isinstance(function, OpOverload) else getattr(function, "__name__", "?")
+    name = (
+        function._schema.name.split("::")[1] if isinstance(function, OpOverload) else getattr(function, "__name__", "?")
+    )
     return _DUNDER.get(name) or (name if name.startswith("__") else name.rstrip("_"))
 
 
@@ -99,7 +101,9 @@ class Watcher(TorchFunctionMode):
     each single weight; `opaque` says that some computation went unseen.
     """
 
-    def __init__(self, x: Tensor, parameters: Mapping[str, nn.Parameter], roles_of: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, x: Tensor, parameters: Mapping[str, nn.Parameter], roles_of: Mapping[str, tuple[str, ...]]
+    ) -> None:
         super().__init__()
         self._roles_of = roles_of
         self._names = {id(p): name for name, p in parameters.items()}
@@ -113,7 +117,11 @@ class Watcher(TorchFunctionMode):
         self.opaque = False
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func` and note what it did."""
         kwargs = kwargs or {}
@@ -121,7 +129,7 @@ class Watcher(TorchFunctionMode):
         before = [self.dependence(t) for t in inputs]
         out = func(*args, **kwargs)
         name = function_name(func)
-        written = [args[0]] if name == "setitem" else tensors_in(out)
+        written = [args[0]] if name == "setitem" else [t for t in tensors_in(out) if t.is_floating_point()]
         if written:
             self._note_parameters(name, bind(func, args, kwargs), inputs)
             self._note_shape(name, func, args, kwargs, before)
@@ -148,7 +156,12 @@ class Watcher(TorchFunctionMode):
                 self.unstructured.add(parameter)
 
     def _note_shape(
-        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], before: list[Dependence]
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        before: list[Dependence],
     ) -> None:
         involved = [d for d in before if d.on_input or d.parameters]
         if not involved or name in LINEAR or name in PIECEWISE or name in IDLE:
@@ -169,11 +182,8 @@ class Watcher(TorchFunctionMode):
         merged = Dependence(any(d.on_input for d in before), frozenset().union(*(d.parameters for d in before)))
         for tensor in written:
             self._alive.append(tensor)
-            if tensor.is_floating_point():
-                old = self._known.get(id(tensor), merged)
-                self._known[id(tensor)] = Dependence(
-                    old.on_input or merged.on_input, old.parameters | merged.parameters
-                )
+            old = self._known.get(id(tensor), merged)
+            self._known[id(tensor)] = Dependence(old.on_input or merged.on_input, old.parameters | merged.parameters)
 
 
 @dataclass(frozen=True)
@@ -189,7 +199,8 @@ class Facts:
 
 def facts_of(watcher: Watcher, output: Tensor) -> Facts:
     """Sum up a finished pass whose result was `output`."""
-    opaque = watcher.opaque or not watcher.dependence(output).on_input
+    reached = watcher.dependence(output)
+    opaque = watcher.opaque or not (reached.on_input or reached.parameters)
     structured = frozenset() if opaque else frozenset(watcher.structured) - watcher.unstructured
     return Facts(
         structured=structured,
