@@ -100,17 +100,19 @@ def _cotangents(subject: Subject, out: Tensor, x: Tensor, calls: list[Call]) -> 
     """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for z the input `x` (m, *shape) and the output of every call."""
     rotated = (out @ subject.basis).sum(0)
     shapes = [x.shape, *(call.shape for call in calls)]
-    if not rotated.requires_grad:  # every parameter is generic, and the input enters as integers
-        return [x.new_zeros(s[0], subject.outputs, *s[1:]) for s in shapes]
+    stacked = [x.new_empty(s[0], subject.outputs, *s[1:]) for s in shapes]
     targets = [get_gradient_edge(x), *(call.edge for call in calls)]
-    passes = [
-        torch.autograd.grad(rotated[k], targets, retain_graph=k + 1 < subject.outputs, allow_unused=True)
-        for k in range(subject.outputs)
-    ]
-    return [
-        torch.stack([x.new_zeros(shape) if g is None else g for g in per_output], dim=1)
-        for shape, per_output in zip(shapes, zip(*passes, strict=True), strict=True)
-    ]
+    for k in range(subject.outputs):
+        gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
+        if rotated.requires_grad:  # unless every parameter is generic and the input enters as integers
+            more = k + 1 < subject.outputs
+            gradients = torch.autograd.grad(rotated[k], targets, retain_graph=more, allow_unused=True)
+        for into, g in zip(stacked, gradients, strict=True):
+            if g is None:
+                into[:, k].zero_()
+            else:
+                into[:, k] = g
+    return stacked
 
 
 def _factor(rows: Tensor) -> Tensor:

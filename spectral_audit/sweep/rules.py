@@ -97,7 +97,7 @@ def batch_norm_gain(arguments: Arguments, g: Tensor) -> Tensor:
     x, mean, var = arguments["input"], arguments["running_mean"], arguments["running_var"]
     shape = (1, -1) + (1,) * (x.ndim - 2)
     normal = (x - mean.view(shape)) * (var + arguments.get("eps", 1e-5)).rsqrt().view(shape)
-    return channel_bias(arguments, g * normal[:, None])
+    return _per_channel(normal, g)
 
 
 def layer_norm_gain(arguments: Arguments, g: Tensor) -> Tensor:
@@ -117,7 +117,12 @@ def layer_norm_bias(arguments: Arguments, g: Tensor) -> Tensor:
 def group_norm_gain(arguments: Arguments, g: Tensor) -> Tensor:
     """y = γ x̂ + β with statistics over groups of channels."""
     normal = F.group_norm(arguments["input"], int(arguments["num_groups"]), eps=arguments.get("eps", 1e-5))
-    return channel_bias(arguments, g * normal[:, None])
+    return _per_channel(normal, g)
+
+
+def _per_channel(normal: Tensor, g: Tensor) -> Tensor:
+    """Σ_s g[:, :, c, s] x̂[:, c, s] without the product in memory, (n, C, channels)."""
+    return torch.einsum("nkcs,ncs->nkc", g.flatten(3), normal.flatten(2)) if g.ndim > 3 else g * normal[:, None]
 
 
 def embedding_weight(arguments: Arguments, g: Tensor) -> Tensor:

@@ -1,0 +1,689 @@
+"""The command line from end to end: what it prints, where, and how it ends."""
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import spectral_audit
+import spectral_audit.audit
+from spectral_audit.reports.schema import SCHEMA_PATH
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "sample_models"
+TINY = SAMPLES / "breast_cancer_mlp.pt"
+FILES = ("report.json", "report.md", "report.txt", "report.yaml")
+
+# What other tools read: to rename one of these is to break them.
+KEYS = """
+schema
+model.path model.format model.sha256 model.parameters
+data.path data.sha256 data.n data.seed data.accuracy
+scales.input scales.output
+gmsi.definition gmsi.binding
+raw.jacobian raw.parameter_jacobian raw.ntk raw.ntk_trace raw.hessian
+attribution layers cost.seconds cost.stages cost.peak_memory
+""".split()
+KEYS += [
+    f"{owner}.{column}.{figure}"
+    for owner in ("axes.input", "axes.weights", "axes.kernel", "axes.curvature", "gmsi")
+    for column in ("worst", "typical")
+    for figure in ("value", "low", "high")
+]
+KEYS += [
+    f"spectra.{operator}.{part}"
+    for operator in ("input_jacobian", "ntk", "gauss_newton", "hessian")
+    for part in ("values", "residuals", "exact", "entropy", "effective_rank", "trace")
+]
+
+
+def strict(text: str) -> dict[str, Any]:
+    """JSON as its grammar has it: no NaN, no Infinity, no key twice."""
+
+    def constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len(pairs) == len({key for key, _ in pairs})
+        return dict(pairs)
+
+    return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
+
+
+def untimed(text: str) -> dict[str, Any]:
+    """A report without what differs from run to run."""
+    report = strict(text)
+    for key in ("seconds", "stages", "peak_memory"):
+        del report["cost"][key]
+    return report
+
+
+def flags(report: dict[str, Any], severity: str | None = None) -> set[str]:
+    return {f["code"] for f in report["findings"] if severity in (None, f["severity"])}
+
+
+@pytest.fixture(scope="session")
+def tiny(process, tmp_path_factory):
+    """The JSON report of a sample model from a process of its own, and the folder it was told to write to."""
+    folder = tmp_path_factory.mktemp("tiny") / "new" / "folder"
+    return process("score", TINY, "--n", 40, "--format", "json", "--output", folder), folder
+
+
+# --- help and version --------------------------------------------------------------------------------------------
+
+
+def test_help_needs_neither_torch_nor_numpy(spawn):
+    code = """
+import runpy, sys
+sys.argv = ["spectral-audit", "--help"]
+try:
+    runpy.run_module("spectral_audit", run_name="__main__")
+finally:
+    print("imported:", *sorted({"torch", "numpy", "scipy", "safetensors"} & set(sys.modules)), file=sys.stderr)
+"""
+    with spawn("-c", code) as started:
+        out, err = started.communicate(timeout=60)
+    assert started.returncode == 0
+    assert "score" in out and "inspect" in out
+    assert err == "imported:\n"
+
+
+def test_version(cli):
+    ran = cli("--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"spectral-audit {spectral_audit.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score"],
+        ["scores", TINY],
+        ["score", TINY, "--format", "xml"],
+        ["score", TINY, "--n", "1"],
+        ["score", TINY, "--chunk", "0"],
+        ["score", TINY, "--dtype", "float16"],
+        ["score", TINY, "--trust", "pickle"],
+        ["score", TINY, "--nonsense"],
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments[2:] or arguments[:1])),
+)
+def test_a_wrong_command_line_is_a_usage_error(cli, arguments):
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "Usage:" in ran.err and "Traceback" not in ran.err
+
+
+# --- score: the report -------------------------------------------------------------------------------------------
+
+
+def test_the_json_report_is_strict_and_fits_the_schema(tiny):
+    ran, _ = tiny
+    assert ran.code == 0
+    jsonschema.validate(strict(ran.out), json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_json_report_has_the_keys_that_other_tools_read(tiny, key):
+    value = strict(tiny[0].out)
+    for part in key.split("."):
+        assert part in value
+        value = value[part]
+    assert value is not None
+
+
+def test_the_json_report_says_what_was_measured(tiny):
+    report = strict(tiny[0].out)
+    assert report["schema"] == "spectral-audit/report/1"
+    assert report["model"]["path"] == str(TINY)
+    assert report["model"]["parameters"] == 30 * 32 + 32 + 32 + 1
+    assert (report["data"]["n"], report["data"]["seed"]) == (40, 0)
+    assert report["gmsi"]["definition"] == "gmsi/1"
+    assert report["gmsi"]["binding"] in report["axes"]
+    assert all(finding.keys() >= {"code", "severity", "message"} for finding in report["findings"])
+    for owner in (*report["axes"].values(), report["gmsi"]):
+        for column in ("worst", "typical"):
+            assert owner[column]["low"] <= owner[column]["value"] <= owner[column]["high"]
+            assert owner[column]["status"] == "ok"
+    for column in ("worst", "typical"):
+        axes = [axis[column]["value"] for axis in report["axes"].values()]
+        assert report["gmsi"][column]["value"] == pytest.approx(math.hypot(*axes), rel=1e-12)
+
+
+def test_the_report_is_alone_on_standard_output(tiny):
+    ran, folder = tiny
+    assert strict(ran.out)
+    assert ran.out.endswith("}\n") and not ran.out.endswith("\n\n")
+    assert (
+        ran.err
+        == "wrote "
+        + ", ".join(str(folder / name) for name in ("report.txt", "report.json", "report.yaml", "report.md"))
+        + "\n"
+    )
+
+
+def test_the_output_folder_holds_every_format(tiny):
+    ran, folder = tiny
+    assert sorted(path.name for path in folder.iterdir()) == list(FILES)
+    assert (folder / "report.json").read_text(encoding="utf-8").rstrip("\n") == ran.out.rstrip("\n")
+    assert yaml.safe_load((folder / "report.yaml").read_text(encoding="utf-8")) == strict(ran.out)
+    for name in ("report.md", "report.txt"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "GMSI" in text and "\x1b" not in text
+
+
+@pytest.mark.parametrize("output_format", ["rich", "md", "yaml", "json"])
+def test_every_format_goes_to_standard_output_without_colours(cli, output_format):
+    ran = cli("score", TINY, "--n", 40, "-f", output_format)
+    assert (ran.code, ran.err) == (0, "")
+    assert "\x1b" not in ran.out
+    assert str(TINY.name) in ran.out
+    if output_format == "yaml":
+        assert yaml.safe_load(ran.out)["schema"] == "spectral-audit/report/1"
+    else:
+        assert ran.out.startswith({"rich": "spectral-audit", "md": "#", "json": "{"}[output_format])
+
+
+def test_a_report_is_the_same_in_every_process(cli, tiny):
+    again = cli("score", TINY, "--n", 40, "-f", "json")
+    assert untimed(again.out) == untimed(tiny[0].out)
+
+
+def test_another_seed_draws_another_probe_set(cli, tiny):
+    ran = cli("score", TINY, "--n", 40, "--seed", 1, "-f", "json")
+    first, second = strict(tiny[0].out), strict(ran.out)
+    assert second["data"]["seed"] == 1
+    assert second["data"]["probe_sha256"] != first["data"]["probe_sha256"]
+    for column in ("worst", "typical"):
+        assert second["gmsi"][column] != first["gmsi"][column]
+
+
+def test_options_reach_the_report(cli):
+    ran = cli("score", TINY, "--n", 20, "--dtype", "float64", "--device", "cpu", "--aggregation", "max", "-f", "json")
+    report = strict(ran.out)
+    assert (report["engine"]["dtype"], report["engine"]["device"]) == ("float64", "cpu")
+    assert report["gmsi"]["aggregation"] == "max"
+    assert report["gmsi"]["worst"]["value"] == max(axis["worst"]["value"] for axis in report["axes"].values())
+
+
+# --- sample models -----------------------------------------------------------------------------------------------
+
+PROBED = {
+    "mnist_mlp.safetensors": 24,
+    "mnist_cnn_relu.safetensors": 24,
+    "mnist_cnn_gelu.safetensors": 24,
+    "cifar10_resnet.pt": 12,
+    "breast_cancer_mlp.pt": 24,
+    "diabetes_mlp.pt2": 24,
+}
+
+
+def test_every_sample_model_is_listed():
+    models = [path for path in SAMPLES.iterdir() if path.suffix in (".pt", ".pt2", ".safetensors")]
+    assert {path.name for path in models} == PROBED.keys()
+    assert {path.stem for path in models} == json.loads((SAMPLES / "accuracy.json").read_text()).keys()
+
+
+@pytest.mark.parametrize(("name", "n"), PROBED.items())
+def test_sample_models_score(cli, name, n):
+    ran = cli("score", SAMPLES / name, "--n", n, "--trust", "code", "-f", "json")
+    assert ran.code == 0
+    report = strict(ran.out)
+    known = json.loads((SAMPLES / "accuracy.json").read_text())[Path(name).stem]
+    assert report["model"]["parameters"] == known["parameters"]
+    assert report["data"]["available"] == known["probe_samples"]
+    assert flags(report, "error") == set()
+    assert report["gmsi"]["worst"]["status"] == report["gmsi"]["typical"]["status"] == "ok"
+    if known["metric"] != "accuracy":
+        assert report["data"]["accuracy"] is None
+        return
+    # Three standard errors of a share of n, and one sample for shares near 1.
+    share = known["probe"]
+    assert abs(report["data"]["accuracy"] - share) <= 3 * math.sqrt(share * (1 - share) / n) + 1 / n
+
+
+def test_the_whole_probe_set_gives_the_accuracy_on_record(cli):
+    report = strict(cli("score", TINY, "--n", 1000, "-f", "json").out)
+    known = json.loads((SAMPLES / "accuracy.json").read_text())["breast_cancer_mlp"]
+    assert report["data"]["n"] == report["data"]["available"] == known["probe_samples"]
+    assert round(report["data"]["accuracy"], 4) == known["probe"]
+
+
+def test_an_exported_program_says_nothing_beside_its_report(process):
+    ran = process("score", SAMPLES / "diabetes_mlp.pt2", "--n", 12, "--trust", "code", "-f", "json")
+    assert (ran.code, ran.err) == (0, "")
+    assert strict(ran.out)["model"]["trust"] == "code"
+
+
+def test_an_exported_program_needs_consent(cli):
+    ran = cli("score", SAMPLES / "diabetes_mlp.pt2")
+    assert (ran.code, ran.out) == (3, "")
+    assert "--trust none" in ran.err and "add --trust code" in ran.err
+
+
+# --- inspect -----------------------------------------------------------------------------------------------------
+
+
+class Evil:
+    """Loading its pickle creates a file."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self):
+        return exec, (f"open({str(self.canary)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_inspect_sample_models(cli, name):
+    shown, listed = cli("inspect", SAMPLES / name), cli("inspect", SAMPLES / name, "--json")
+    assert (shown.code, shown.err, listed.code, listed.err) == (0, "", 0, "")
+    assert name in shown.out and "\x1b" not in shown.out
+    found = strict(listed.out)
+    assert found["path"] == str(SAMPLES / name)
+    assert found["tensors"]
+
+
+def test_inspect_runs_nothing_from_a_pickle_and_score_refuses_it(cli, case, tmp_path):
+    canary = tmp_path / "canary"
+    torch.save({"head.weight": torch.ones(3, 4), "extra": Evil(canary)}, case.model)
+    shown = cli("inspect", case.model)
+    refused = cli("score", case.model, "--trust", "code", "-o", tmp_path / "out")
+    assert not canary.exists(), "the checkpoint was executed"
+    assert shown.code == 0
+    assert "exec" in shown.out
+    assert (refused.code, refused.out) == (3, "")
+    assert "exec" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"], ids=["missing", "empty", "text"])
+def test_inspect_refuses_what_is_no_checkpoint(cli, tmp_path, content):
+    path = tmp_path / "model.pt"
+    if content is not None:
+        path.write_bytes(content)
+    ran = cli("inspect", path)
+    assert (ran.code, ran.out) == (3, "")
+    assert str(path) in ran.err and "remedy" in ran.err and "Traceback" not in ran.err
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+LINEAR = {"weight": torch.ones(3, 4), "bias": torch.zeros(3)}
+# Statistics of the batch, over two positions for each sample: they exist for a sample alone as well.
+BATCH_NORM_OF_PAIRS = """
+from torch import nn
+def build():
+    norm = nn.BatchNorm1d(2, track_running_stats=False)
+    return nn.Sequential(nn.Unflatten(1, (2, 2)), norm, nn.Flatten(), LINEAR)
+"""
+# And where a sample alone has none.
+BATCH_NORM = """
+from torch import nn
+def build():
+    return nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), LINEAR)
+"""
+UNUSED = """
+import torch
+class build(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(2))
+    def forward(self, x):
+        return x[:, :3]
+"""
+
+
+def missing(case):
+    case.model.unlink()
+
+
+def a_directory(case):
+    case.model.unlink()
+    case.model.mkdir()
+
+
+def empty(case):
+    case.model.write_bytes(b"")
+
+
+def truncated(case):
+    case.model.write_bytes(case.model.read_bytes()[:-200])
+
+
+def truncated_safetensors(case):
+    import safetensors.torch
+
+    case.model.write_bytes(safetensors.torch.save(case.state)[:-20])
+
+
+def other_architecture(case):
+    del case.state["linear1.bias"]
+    case.state["extra.gain"] = torch.ones(2)
+    case.state["head.weight"] = torch.ones(3, 7)
+    case.save()
+
+
+def nan_weights(case):
+    case.state["head.weight"][1, 2] = math.nan
+    case.save()
+
+
+def whole_module(case):
+    torch.save(nn.Sequential(nn.Linear(4, 3)), case.model)
+
+
+def nan_inputs(case):
+    case.x[3, 1] = math.nan
+    case.save()
+
+
+def label_out_of_range(case):
+    case.keys["model"]["kwargs"]["outputs"] = 2
+    case.state |= {"head.weight": torch.ones(2, 5), "head.bias": torch.zeros(2)}
+    case.y[:] %= 2
+    case.y[5] = 7
+    case.save()
+
+
+def other_input_shape(case):
+    case.x = np.ones((30, 6), dtype=np.float32)
+    case.save()
+
+
+def no_samples(case):
+    case.x, case.y = case.x[:0], case.y[:0]
+    case.save()
+
+
+def one_sample(case):
+    case.x, case.y = case.x[:1], case.y[:1]
+    case.save()
+
+
+def no_data_file(case):
+    case.data.unlink()
+
+
+def data_is_a_directory(case):
+    case.data.unlink()
+    case.data.mkdir()
+
+
+def truncated_data(case):
+    case.data.write_bytes(case.data.read_bytes()[:-100])
+
+
+def unknown_key(case):
+    case.keys["sample"] = {"sead": 1}
+    case.save()
+
+
+def unknown_loss(case):
+    case.keys["task"] = {"loss": "crossentropy"}
+    case.save()
+
+
+def bce_for_three_outputs(case):
+    case.keys["task"] = {"loss": "bce"}
+    case.y[:] %= 2
+    case.save()
+
+
+def too_few_class_names(case):
+    case.keys["task"] = {"classes": ["cat", "dog"]}
+    case.save()
+
+
+def not_yaml(case):
+    case.spec.write_text("data: {path: [probe.npz\n", encoding="utf-8")
+
+
+def no_spec(case):
+    case.spec.unlink()
+
+
+def spec_elsewhere(case):
+    return ["--spec", case.folder / "other.yaml"]
+
+
+def unknown_function(case):
+    case.built_by("def make(): ...\n", LINEAR)
+    return ["--arch", f"{case.net}:built"]
+
+
+def unknown_family(case):
+    case.keys["model"]["builder"] = "resnets"
+    case.save()
+
+
+def unknown_argument(case):
+    return ["--arch-kwargs", "widths=3"]
+
+
+def no_key_value(case):
+    return ["--arch-kwargs", "width"]
+
+
+def builder_raises(case):
+    return case.built_by("def build():\n    raise KeyError('the depth')\n", LINEAR)
+
+
+def builder_without_consent(case):
+    case.built_by("def build():\n    raise SystemExit(0)\n", LINEAR)
+    case.keys["model"] = {"builder": "net.py:build"}
+    case.save()
+
+
+def mixed_batch(case):
+    weights = {"1.weight": torch.ones(2), "1.bias": torch.ones(2)}
+    return case.built_by(BATCH_NORM_OF_PAIRS, weights | {"3.weight": torch.ones(3, 4), "3.bias": torch.ones(3)})
+
+
+def mixed_batch_of_two_or_more(case):
+    weights = {"0.weight": torch.ones(4), "0.bias": torch.ones(4)}
+    return case.built_by(BATCH_NORM, weights | {"1.weight": torch.ones(3, 4), "1.bias": torch.ones(3)})
+
+
+def nothing_to_audit(case):
+    return case.built_by(UNUSED, {"gain": torch.ones(2)})
+
+
+def too_many_rows(case):
+    case.x, case.y = np.ones((2600, 4), dtype=np.float32), np.zeros(2600, dtype=np.int64)
+    case.save()
+    return ["--n", 2600]
+
+
+def unknown_weights(case):
+    return ["--weights", "ema"]
+
+
+SPOILED = [
+    (missing, 3, ["model.pt", "no such file"]),
+    (a_directory, 3, ["model.pt", "directory"]),
+    (empty, 3, ["model.pt", "empty"]),
+    (truncated, 3, ["model.pt", "cut short"]),
+    (truncated_safetensors, 3, ["model.pt", "cut short"]),
+    (whole_module, 3, ["model.pt", "state_dict"]),
+    (
+        other_architecture,
+        3,
+        ["model.pt", "1 missing", "linear1.bias", "1 unknown", "extra.gain", "head.weight (file (3, 7), model (3, 5))"],
+    ),
+    (nan_weights, 3, ["model.pt", "head.weight", "NaN"]),
+    (nan_inputs, 3, ["probe.npz", "NaN", "(3, 1)"]),
+    (label_out_of_range, 3, ["model.pt", "0 to 1", "first 7 at probe index 5"]),
+    (other_input_shape, 3, ["model.pt", "(6,)", "input.layout"]),
+    (no_samples, 3, ["probe.npz", "at least one sample"]),
+    (one_sample, 3, ["at least 2 samples"]),
+    (no_data_file, 3, ["probe.npz", "data.path"]),
+    (data_is_a_directory, 3, ["probe.npz", "directory"]),
+    (truncated_data, 3, ["probe.npz", "cut short"]),
+    (unknown_key, 2, ["model.audit.yaml", "sead", "did you mean 'seed'"]),
+    (unknown_loss, 2, ["model.audit.yaml", "task.loss", "cross_entropy"]),
+    (bce_for_three_outputs, 2, ["model.pt", "task.loss", "3 outputs"]),
+    (too_few_class_names, 3, ["model.pt", "task.classes", "3 names", "model.audit.yaml"]),
+    (not_yaml, 2, ["model.audit.yaml", "YAML"]),
+    (no_spec, 2, ["model.pt", "--spec", "audit.yaml"]),
+    (spec_elsewhere, 2, ["other.yaml"]),
+    (unknown_function, 2, ["net.py", "built", "make"]),
+    (unknown_family, 2, ["resnets", "did you mean 'resnet'"]),
+    (unknown_argument, 2, ["widths", "hidden"]),
+    (no_key_value, 2, ["--arch-kwargs", "KEY=VALUE"]),
+    (builder_raises, 3, ["net.py:build", "KeyError: 'the depth'"]),
+    (builder_without_consent, 3, ["net.py:build", "--trust code"]),
+    (mixed_batch, 3, ["model.pt", "mixes the samples"]),
+    (mixed_batch_of_two_or_more, 3, ["model.pt", "mixes the samples"]),
+    (nothing_to_audit, 3, ["model.pt", "at least one parameter"]),
+    (too_many_rows, 2, ["model.pt", "5120", "2600 × 3 = 7800", "--n"]),
+    (unknown_weights, 2, ["model.pt", "ema"]),
+]
+
+
+def test_the_case_is_sound_before_it_is_spoiled(cli, case, tmp_path):
+    ran = cli("score", case.model, "-f", "json", "-o", tmp_path / "out")
+    assert ran.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == list(FILES)
+
+
+def assert_finished(ran, code: int, *said: str) -> None:
+    """The command ended in one message that names what was expected, what was found, and the remedy."""
+    assert (ran.code, ran.out) == (code, "")
+    lines = ran.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert {
+        label for label in ("expected", "found", "remedy") if not any(x.startswith(f"  {label} ") for x in lines)
+    } == set()
+    assert {part for part in said if part not in ran.err} == set()
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "said"), SPOILED, ids=[spoil.__name__.replace("_", "-") for spoil, _, _ in SPOILED]
+)
+def test_bad_input_ends_in_a_message_and_leaves_nothing_behind(cli, case, tmp_path, spoil, code, said):
+    arguments = spoil(case) or []
+    ran = cli("score", case.model, "-f", "json", "-o", tmp_path / "out", *arguments)
+    assert_finished(ran, code, *said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_is_a_usage_error(cli, case):
+    before = case.data.read_bytes()
+    assert_finished(cli("score", case.model, "-o", case.data), 2, str(case.data))
+    assert case.data.read_bytes() == before
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(cli, case):
+    ran = cli("score", case.model, "--device", "cuda", "-f", "json")
+    if torch.cuda.is_available():
+        assert ran.code == 0
+        assert strict(ran.out)["engine"]["device"] == "cuda"
+    else:
+        assert_finished(ran, 2, "--device cuda", "cpu")
+
+
+# --- other ends --------------------------------------------------------------------------------------------------
+
+SLOW = """
+import time
+from pathlib import Path
+import torch
+class build(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def forward(self, x):
+        Path(__file__).with_name("started").touch()
+        time.sleep(60)
+        return super().forward(x)
+"""
+
+
+def test_an_interrupted_audit_says_so_and_leaves_nothing_behind(spawn, case, tmp_path):
+    arguments = case.built_by(SLOW, LINEAR)
+    out = tmp_path / "out"
+    with spawn("-m", "spectral_audit", "score", case.model, "-o", out, "-f", "json", *arguments) as started:
+        while not (case.folder / "started").exists():
+            assert started.poll() is None, started.stderr.read()
+            time.sleep(0.05)
+        os.killpg(started.pid, signal.SIGINT)
+        printed, said = started.communicate(timeout=30)
+    assert (started.returncode, printed, said) == (130, "", "interrupted\n")
+    assert not out.exists()
+
+
+def raising(error: BaseException):
+    def audit(*args: object) -> None:
+        raise error
+
+    return audit
+
+
+def test_an_internal_error_has_its_own_code_and_no_traceback(cli, case, tmp_path, monkeypatch):
+    monkeypatch.setattr(spectral_audit.audit, "audit", raising(RuntimeError("a\nbroken   promise")))
+    ran = cli("score", case.model, "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (101, "")
+    assert ran.err.startswith("internal error: RuntimeError: a broken promise\n")
+    assert "Traceback" not in ran.err and "SPECTRAL_AUDIT_DEBUG=1" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_internal_error_shows_its_traceback_when_asked(cli, case, monkeypatch):
+    monkeypatch.setenv("SPECTRAL_AUDIT_DEBUG", "1")
+    monkeypatch.setattr(spectral_audit.audit, "audit", raising(RuntimeError("a broken promise")))
+    ran = cli("score", case.model)
+    assert ran.code == 101
+    assert "Traceback" in ran.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        RuntimeError("can't allocate memory: you tried"),
+    ],
+    ids=["python", "cuda", "cpu"],
+)
+def test_too_little_memory_is_no_defect(cli, case, monkeypatch, error):
+    monkeypatch.setattr(spectral_audit.audit, "audit", raising(error))
+    ran = cli("score", case.model)
+    assert (ran.code, ran.out) == (3, "")
+    assert "out of memory" in ran.err and "--chunk" in ran.err and "Traceback" not in ran.err
+
+
+def test_a_reader_that_leaves_is_no_error(spawn):
+    with spawn("-m", "spectral_audit", "inspect", SAMPLES / "cifar10_resnet.pt") as started:
+        started.stdout.close()
+        said = started.stderr.read()
+    assert (started.returncode, said) == (0, "")
+
+
+def test_an_index_without_a_value_is_undefined_and_no_number(cli, case, tmp_path):
+    case.keys["model"]["kwargs"]["hidden"] = []
+    case.state = {"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)}
+    case.save()
+    ran = cli("score", case.model, "-f", "json", "-o", tmp_path)
+    assert (ran.code, "Traceback" in ran.err) == (0, False)
+    report = strict(ran.out)
+    jsonschema.validate(report, json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+    assert report["scales"]["output"] == 0
+    assert report["gmsi"]["binding"] is None
+    for column in ("worst", "typical"):
+        assert report["gmsi"][column] == {"value": None, "low": None, "high": None, "status": "undefined"}
+    assert "index.undefined" in flags(report, "error")
+    for name in ("report.txt", "report.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "undefined" in text and "nan" not in text.lower()
