@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -186,7 +187,10 @@ def _key_values(items: list[str]) -> dict[str, object]:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
             raise UsageError(
-                "--arch-kwargs", expected="KEY=VALUE", found=item, remedy="for example --arch-kwargs width=64"
+                "--arch-kwargs: not an argument with a name",
+                expected="KEY=VALUE",
+                found=item or "nothing",
+                remedy="write it as in --arch-kwargs width=64",
             )
         try:
             values[key] = yaml.safe_load(text)
@@ -232,7 +236,12 @@ def _finish(bar: Bar, tasks: dict[str, TaskID]) -> None:
 def _guarded(command: Callable[[], None]) -> None:
     """Run a command; every way it can end becomes one message and one exit code."""
     try:
-        command()
+        with warnings.catch_warnings():
+            if not os.environ.get("SPECTRAL_AUDIT_DEBUG"):
+                # Libraries announce their own future here, which the user of this command cannot act on.
+                for category in (FutureWarning, DeprecationWarning):
+                    warnings.simplefilter("ignore", category)
+            command()
     except AuditError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None

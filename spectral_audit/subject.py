@@ -179,15 +179,17 @@ def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
 
 def _check_samples_apart(model: nn.Module, x: Tensor, f: Tensor) -> None:
     """Refuse a model whose output for one sample depends on the others in the batch."""
+    # Beside itself, and not alone: batch statistics of a single sample are an error of their own in torch.
     with torch.no_grad(), exact_arithmetic():
-        alone = outputs_2d(model(x[:1]))
+        twice = outputs_2d(model(x[[0, 0]]))
     spread = float(f.abs().max())
     tolerance = max(1e4 * torch.finfo(f.dtype).eps * spread, torch.finfo(f.dtype).tiny)
-    if alone.shape[0] != 1 or float((alone - f[:1]).abs().max()) > tolerance:
+    difference = float((twice[0] - f[0]).abs().max()) if len(twice) == 2 else torch.inf
+    if difference > tolerance:
         raise RefusedError(
             "the model mixes the samples of a batch",
-            expected="the same output for a sample alone and in a batch",
-            found=f"a difference of {float((alone - f[:1]).abs().max()):.3g} for the first sample",
+            expected="the same output for a sample in any company",
+            found=f"a difference of {difference:.3g} for the first sample",
             remedy="normalise with running statistics (track_running_stats=True) or per sample in eval mode",
         )
 

@@ -326,13 +326,13 @@ BATCH_NORM_OF_PAIRS = """
 from torch import nn
 def build():
     norm = nn.BatchNorm1d(2, track_running_stats=False)
-    return nn.Sequential(nn.Unflatten(1, (2, 2)), norm, nn.Flatten(), LINEAR)
+    return nn.Sequential(nn.Unflatten(1, (2, 2)), norm, nn.Flatten(), nn.Linear(4, 3))
 """
 # And where a sample alone has none.
 BATCH_NORM = """
 from torch import nn
 def build():
-    return nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), LINEAR)
+    return nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
 """
 UNUSED = """
 import torch
