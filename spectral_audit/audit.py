@@ -93,6 +93,13 @@ def _spec(request: Request) -> AuditSpec:
     spec = load_spec(path)
     n = spec.sample.n if request.n is None else request.n
     seed = spec.sample.seed if request.seed is None else request.seed
+    if seed >= 2**63:
+        raise UsageError(
+            f"--seed {seed}: too large for a generator",
+            expected="a whole number below 2**63",
+            found=f"{seed.bit_length()} bits",
+            remedy="choose a smaller seed",
+        )
     return replace(spec, sample=replace(spec.sample, n=n, seed=seed))
 
 

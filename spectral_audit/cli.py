@@ -252,11 +252,11 @@ def _guarded(command: Callable[[], None]) -> None:
         # The reader of our output left; nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.OK) from None
-    except Exception as error:  # noqa: BLE001 — the last line of defence: Python's own exit code would mean "gate failed"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 — the last line of defence: other exit codes mean a verdict
         _internal(error)
 
 
-def _internal(error: Exception) -> None:
+def _internal(error: BaseException) -> None:
     if "allocate memory" in str(error) or "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         typer.echo("error: out of memory\n  remedy    lower --chunk, then --n", err=True)
         raise typer.Exit(ExitCode.REFUSED)

@@ -334,6 +334,14 @@ from torch import nn
 def build():
     return nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
 """
+DOING = """
+import torch
+class build(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def forward(self, x):
+        {}
+"""
 UNUSED = """
 import torch
 class build(torch.nn.Module):
@@ -506,6 +514,27 @@ def too_many_rows(case):
     return ["--n", 2600]
 
 
+def seed_of_many_bits(case):
+    return ["--seed", 2**70]
+
+
+def target_out_of_range(case):
+    case.keys["attribution"] = {"target": 3}
+    case.save()
+
+
+def forward_fails(case):
+    return case.built_by(DOING.format("raise KeyError('the mask')"), LINEAR)
+
+
+def forward_leaves(case):
+    return case.built_by(DOING.format("raise SystemExit(0)"), LINEAR)
+
+
+def outputs_are_decisions(case):
+    return case.built_by(DOING.format("return super().forward(x).long()"), LINEAR)
+
+
 def unknown_weights(case):
     return ["--weights", "ema"]
 
@@ -549,6 +578,11 @@ SPOILED = [
     (nothing_to_audit, 3, ["model.pt", "at least one parameter"]),
     (too_many_rows, 2, ["model.pt", "5120", "2600 × 3 = 7800", "--n"]),
     (unknown_weights, 2, ["model.pt", "ema"]),
+    (seed_of_many_bits, 2, ["--seed", "71 bits"]),
+    (target_out_of_range, 2, ["attribution.target", "from 0 to 2"]),
+    (forward_fails, 3, ["model.pt", "does not run", "the mask"]),
+    (forward_leaves, 3, ["model.pt", "does not run"]),
+    (outputs_are_decisions, 3, ["model.pt", "int64"]),
 ]
 
 

@@ -110,6 +110,12 @@ def _targets(subject: Subject, settings: AttributionSettings) -> Tensor:
         return torch.cat([subject.forward(subject.x[where]).argmax(1) for where in subject.chunks()])
 
 
+def _target_name(subject: Subject, settings: AttributionSettings) -> str:
+    if isinstance(settings.target, int) or subject.loss == "mse":
+        return f"output {settings.target if isinstance(settings.target, int) else 0}"
+    return settings.target
+
+
 def _predictions(f: Tensor) -> Tensor:
     return f.argmax(1) if f.shape[1] > 1 else (f[:, 0] > 0).long()
 
@@ -131,7 +137,7 @@ def read_attribution(
         )
     return Attribution(
         method="gradient",
-        target=str(settings.target) if subject.loss != "mse" else f"output {int(attribution_map.target[0])}",
+        target=_target_name(subject, settings),
         norm=settings.norm,
         space=settings.space,
         radius=settings.radius if settings.relative else None,
@@ -206,14 +212,14 @@ def _search(attribution_map: _Map, ball: _Ball, best: _Moved, direction: Tensor,
 def _curvature(
     attribution_map: _Map, start: Tensor, input_scale: float, alive: Tensor, generator: torch.Generator
 ) -> Curvature | None:
-    """‖A‖₂ by Lanczos for all samples at once, ‖A‖_F by Hutchinson; `None` where A vanishes at every sample."""
+    """‖A‖₂ by Lanczos for all samples at once, ‖A‖_F by a deflated Hutchinson estimate; `None` if A is zero everywhere."""
     spectral, residual, frobenius = [], [], []
     for where in attribution_map.subject.chunks():
         product = _HessianProduct(attribution_map, where)
-        top, error = _batched_lanczos(product, _start(start[where], generator))
-        spectral.append(top)
-        residual.append(error)
-        frobenius.append(_hutchinson(product, start[where], generator))
+        krylov = _batched_lanczos(product, _start(start[where], generator))
+        spectral.append(krylov.top)
+        residual.append(krylov.residual)
+        frobenius.append(_frobenius(product, krylov, generator))
         attribution_map.gradients += 2 * (where.stop - where.start) * (_CURVATURE_STEPS + _CURVATURE_PROBES)
     a2, error, af = (torch.cat(parts)[alive].double() for parts in (spectral, residual, frobenius))
     if not a2.any():
@@ -258,15 +264,27 @@ def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
     return flat / flat.norm(dim=1, keepdim=True)
 
 
-def _batched_lanczos(product: _HessianProduct, start: Tensor) -> tuple[Tensor, Tensor]:
-    """max|λ| (m,) of every sample's A and its residual, by Lanczos with full reorthogonalisation on all at once."""
+@dataclass(frozen=True)
+class _Krylov:
+    """Lanczos on many matrices at once: max|λ| and its residual (m,), the basis V (m, k, d), and ‖AV‖_F² (m,)."""
+
+    top: Tensor
+    residual: Tensor
+    basis: Tensor
+    captured: Tensor
+
+
+def _batched_lanczos(product: _HessianProduct, start: Tensor) -> _Krylov:
+    """Lanczos with full reorthogonalisation on every sample's A together."""
     steps = min(_CURVATURE_STEPS, start.shape[1])
     basis = [start]
+    captured = start.new_zeros(start.shape[0], dtype=torch.float64)
     tridiagonal = start.new_zeros((start.shape[0], steps, steps), dtype=torch.float64)
     tiny = torch.finfo(start.dtype).eps
     beta = start.new_zeros(start.shape[0])
     for k in range(steps):
         w = product(basis[k])
+        captured += w.double().square().sum(1)
         tridiagonal[:, k, k] = (basis[k].double() * w.double()).sum(1)
         stacked = torch.stack(basis, 1)
         for _ in range(2):
@@ -281,16 +299,20 @@ def _batched_lanczos(product: _HessianProduct, start: Tensor) -> tuple[Tensor, T
     top, index = values.abs().max(dim=1)
     last = vectors[torch.arange(len(index)), -1, index].abs()
     last = last if steps < start.shape[1] else torch.zeros_like(last)
-    return top, last * beta.double()
+    rounding = tiny * start.shape[1] ** 0.5 * top
+    residual = ((last * beta.double()).square() + rounding.square()).sqrt()
+    return _Krylov(top, residual, torch.stack(basis, 1), captured)
 
 
-def _hutchinson(product: _HessianProduct, like: Tensor, generator: torch.Generator) -> Tensor:
-    """√E‖Az‖² = ‖A‖_F (m,) from a few Rademacher vectors z."""
-    total = torch.zeros(len(like), dtype=torch.float64, device=like.device)
-    for _ in range(_CURVATURE_PROBES):
-        z = torch.randint(0, 2, like.shape, generator=generator).to(like) * 2 - 1
-        total += product(z).double().square().sum(1)
-    return (total / _CURVATURE_PROBES).sqrt()
+def _frobenius(product: _HessianProduct, krylov: _Krylov, generator: torch.Generator) -> Tensor:
+    """‖A‖_F (m,): ‖AV‖_F² of the Krylov basis V exactly, and Hutchinson's E‖A(I − VVᵀ)z‖² for what it leaves."""
+    samples, steps, d = krylov.basis.shape
+    rest = torch.zeros_like(krylov.captured)
+    for _ in range(_CURVATURE_PROBES if steps < d else 0):
+        z = torch.randint(0, 2, (samples, d), generator=generator).to(krylov.basis) * 2 - 1
+        z = z - ((krylov.basis @ z[:, :, None]).mT @ krylov.basis)[:, 0]
+        rest += product(z).double().square().sum(1)
+    return (krylov.captured + rest / _CURVATURE_PROBES).sqrt()
 
 
 def _summary(moves: list[_Moved], alive: Tensor, *, classes: bool) -> Drift:

@@ -24,7 +24,7 @@ from .kernel import KernelReading
 _GRAPH_MEMORY = 4 * 2**30
 _NOISE = 0.02
 _MIN_STEPS, _MAX_STEPS = 32, 96
-_QUADRATURE_WEIGHT = 2000
+_QUADRATURE_WEIGHT = 10_000
 _MAX_TRACE_PROBES = 30
 
 Advance = Callable[[int], None]

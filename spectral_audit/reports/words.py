@@ -239,10 +239,10 @@ def estimated(value: float | None, stderr: float) -> str:
 
 def attribution_line(attribution: Attribution) -> str:
     """What was explained and how far it was moved."""
-    target = f"{attribution.target} class" if attribution.target in ("predicted", "label") else attribution.target
+    target = f"the {attribution.target} class" if attribution.target in ("predicted", "label") else attribution.target
     relative = f" = {number(attribution.radius)} X" if attribution.radius is not None else ""
     place = f"{attribution.norm}, {attribution.space} space"
-    return f"{attribution.method} of the {target}, radius {number(attribution.radius_absolute)}{relative} ({place})"
+    return f"{attribution.method} of {target}, radius {number(attribution.radius_absolute)}{relative} ({place})"
 
 
 def curvature_text(attribution: Attribution) -> str:
