@@ -60,7 +60,7 @@ class _Moved:
         )
 
 
-class _Map:
+class AttributionMap:
     """The attribution map of a subject, and distances from its value at the unperturbed samples."""
 
     def __init__(self, subject: Subject, settings: AttributionSettings) -> None:
@@ -126,7 +126,7 @@ def read_attribution(
     """Drift at one radius under random draws and a search, and the curvature ‖A‖ unless the model is `flat` (its input
     Hessian is zero almost everywhere)."""
     with exact_arithmetic():
-        attribution_map = _Map(subject, settings)
+        attribution_map = AttributionMap(subject, settings)
         radius = settings.radius * input_scale if settings.relative else settings.radius
         ball = _Ball(subject.x, settings, radius)
         random, best, direction = _random(attribution_map, ball, settings.draws, generator)
@@ -180,7 +180,7 @@ class _Ball:
 
 
 def _random(
-    attribution_map: _Map, ball: _Ball, draws: int, generator: torch.Generator
+    attribution_map: AttributionMap, ball: _Ball, draws: int, generator: torch.Generator
 ) -> tuple[list[_Moved], _Moved, Tensor]:
     """All random moves, the worst of them sample by sample, and its direction of change."""
     moves: list[_Moved] = []
@@ -196,7 +196,9 @@ def _random(
     return moves, best, direction
 
 
-def _search(attribution_map: _Map, ball: _Ball, best: _Moved, direction: Tensor, steps: int) -> tuple[_Moved, Tensor]:
+def _search(
+    attribution_map: AttributionMap, ball: _Ball, best: _Moved, direction: Tensor, steps: int
+) -> tuple[_Moved, Tensor]:
     """Power steps on the secant map, once from the worst random draw and once along the attribution itself."""
     starts = (direction, attribution_map.base)
     for start in starts:
@@ -210,9 +212,9 @@ def _search(attribution_map: _Map, ball: _Ball, best: _Moved, direction: Tensor,
 
 
 def _curvature(
-    attribution_map: _Map, start: Tensor, input_scale: float, alive: Tensor, generator: torch.Generator
+    attribution_map: AttributionMap, start: Tensor, input_scale: float, alive: Tensor, generator: torch.Generator
 ) -> Curvature | None:
-    """‖A‖₂ by Lanczos for all samples at once, ‖A‖_F by a deflated Hutchinson estimate; `None` if A is zero everywhere."""
+    """‖A‖₂ by Lanczos for all samples at once, ‖A‖_F by deflated Hutchinson; `None` if A is zero everywhere."""
     spectral, residual, frobenius = [], [], []
     for where in attribution_map.subject.chunks():
         product = _HessianProduct(attribution_map, where)
@@ -240,7 +242,7 @@ def _curvature(
 class _HessianProduct:
     """v ↦ A_i v_i for the samples of one chunk, (m, d) to (m, d), over a retained graph."""
 
-    def __init__(self, attribution_map: _Map, where: slice) -> None:
+    def __init__(self, attribution_map: AttributionMap, where: slice) -> None:
         self._x = attribution_map.subject.x[where].clone().requires_grad_(True)
         f = attribution_map.subject.forward(self._x).gather(1, attribution_map.target[where][:, None]).sum()
         (self._a,) = torch.autograd.grad(f, self._x, create_graph=True, materialize_grads=True)
