@@ -2,10 +2,10 @@
 
     python benchmarks/ntk.py [--samples 128] [--rounds 3] [--output docs/benchmarks-ntk.md]
 
-Every contender runs in a process of its own, the contenders of a net in turn, round after round, so that a drift of the
-machine's speed meets all of them; times are medians over rounds, and ratios are taken round by round. The peer is
-torch.func's contraction: vmap(jacrev) in chunks, then one product per parameter tensor. It computes its Jacobian once and
-uses it on both sides, and is credited with its best chunk size. Errors are against a float64 run of the peer.
+Every contender runs in a process of its own, the contenders of a net in turn, round after round, so that a drift of
+the machine's speed meets all of them; times are medians over rounds, and ratios are taken round by round. The peer is
+torch.func's contraction: vmap(jacrev) in chunks, then one product per parameter tensor. It computes its Jacobian once
+and uses it on both sides, and is credited with its best chunk size. Errors are against a float64 run of the peer.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import time
 from pathlib import Path
 
 import torch
+from nets import NETS, problem
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
-
-from nets import NETS, problem
 
 OURS = "spectral-audit"
 CHUNKS = (8, 16, 32, 64, 128)
@@ -98,9 +97,10 @@ def compare(name: str, samples: int, rounds: int) -> str:
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(results[OURS], results[best], strict=True)]
     peak = {c: max(r["peak"] for r in results[c]) for c in (OURS, best)}
     error = {c: max(r["error"] for r in results[c]) for c in (OURS, best)}
+    ratio = f"**{statistics.median(ratios):.1f}×** ({min(ratios):.1f}–{max(ratios):.1f})"
     return (
-        f"| {name} | {seconds[OURS]:.2f} | {seconds[best]:.2f} (chunk {best}) | **{statistics.median(ratios):.1f}×** "
-        f"({min(ratios):.1f}–{max(ratios):.1f}) | {peak[OURS]:.2f} | {peak[best]:.2f} | {error[OURS]:.1e} | {error[best]:.1e} |"
+        f"| {name} | {seconds[OURS]:.2f} | {seconds[best]:.2f} (chunk {best}) | {ratio} "
+        f"| {peak[OURS]:.2f} | {peak[best]:.2f} | {error[OURS]:.1e} | {error[best]:.1e} |"
     )
 
 

@@ -73,7 +73,10 @@ def audit(request: Request, progress: Progress = lambda stage, done, total: None
         )
     except AuditError as error:
         raise type(error)(
-            f"{request.checkpoint}: {error.message}", expected=error.expected, found=error.found, remedy=error.remedy
+            f"{request.checkpoint} on {probe.path}: {error.message}",
+            expected=error.expected,
+            found=error.found,
+            remedy=error.remedy,
         ) from error
     return _report(request, spec, checkpoint, loaded, probe, found, device)
 

@@ -144,10 +144,12 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
     from rich.console import Console
 
     from .audit import audit
-    from .reports import WRITERS, write_all
+    from .reports import WRITERS, require_writable, write_all
     from .reports.look import Look
     from .reports.terminal import render_report
 
+    if output:
+        require_writable(output)
     report = _with_progress(lambda progress: audit(request, progress))
     written = write_all(report, output) if output else []
     if output_format is Format.rich:
@@ -245,6 +247,8 @@ def _guarded(command: Callable[[], None]) -> None:
     except AuditError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
@@ -258,7 +262,13 @@ def _guarded(command: Callable[[], None]) -> None:
 
 def _internal(error: BaseException) -> None:
     if "allocate memory" in str(error) or "out of memory" in str(error).lower() or isinstance(error, MemoryError):
-        typer.echo("error: out of memory\n  remedy    lower --chunk, then --n", err=True)
+        shortage = UsageError(
+            "out of memory",
+            expected="memory for the passes and for kernels of (samples × outputs)² float64 numbers",
+            found=" ".join(str(error).split())[:120] or type(error).__name__,
+            remedy="lower --chunk, then --n",
+        )
+        typer.echo(f"error: {shortage}", err=True)
         raise typer.Exit(ExitCode.REFUSED)
     if os.environ.get("SPECTRAL_AUDIT_DEBUG"):
         traceback.print_exception(error)

@@ -53,6 +53,12 @@ class RefusedError(AuditError):
     exit_code = ExitCode.REFUSED
 
 
+class InconclusiveError(AuditError):
+    """The figures could not be computed to a conclusion: they overflow, or an algorithm does not converge."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that lists the known names and points at the nearest: `did you mean 'mean'? known: layout, mean`."""
     names = sorted(known)

@@ -5,26 +5,28 @@ subject → study → sweep → lenses → index. Nothing returns upstream, and 
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .errors import RefusedError, UsageError
+from .errors import InconclusiveError, RefusedError, UsageError
 from .findings import data_findings, gradient_finding, model_findings, undefined_finding
 from .lenses.attribution import AttributionSettings, read_attribution
 from .lenses.hessian import HessianReading, read_hessian
 from .lenses.jacobian import JacobianReading, read_jacobian
 from .lenses.kernel import KernelReading, read_kernel
+from .lenses.sound import require_second_derivatives
 from .losses import Loss
 from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Spectra, Status
 from .stability import Aggregation, PerSample, output_figures, stability
-from .subject import DTypeName, Subject, make_subject
+from .subject import DTypeName, Subject, first_line, make_subject
 from .sweep import Study, Sweep, study, sweep
 
 # Rows nC of the exact kernels: their eigenvalues cost (nC)³ and three float64 copies are held.
@@ -86,9 +88,46 @@ def measure(
     """Measure `model` on inputs `x` (n, *shape) and labels or targets `y`.
 
     The model is copied and never changed. `progress(stage, done, total)` is called as work goes on. Raises
-    `RefusedError` when model and data do not fit together, `UsageError` when the settings do not.
+    `RefusedError` when model and data do not fit together, `UsageError` when the settings do not, and
+    `InconclusiveError` when the figures overflow.
     """
     settings = settings or Settings()
+    try:
+        found = _measure(model, x, y, loss, settings, progress)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch re-exports it without saying so
+        raise _overflow(settings, f"an eigenvalue solver failed: {first_line(error)}") from error
+    bad = next(_non_finite(found), None)
+    if bad is not None:
+        raise _overflow(settings, f"{bad} is not finite")
+    return found
+
+
+def _overflow(settings: Settings, found: str) -> InconclusiveError:
+    wider = settings.dtype == "float32" and settings.device != "mps"
+    return InconclusiveError(
+        f"the figures overflow in {settings.dtype}",
+        expected="finite numbers",
+        found=found,
+        remedy="add --dtype float64" if wider else "check the scale of the weights and of the inputs",
+    )
+
+
+def _non_finite(value: object, path: str = "") -> Iterator[str]:
+    """Paths of the floats in a tree of results that are NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    elif isinstance(value, (tuple, list)):
+        for k, item in enumerate(value):
+            yield from _non_finite(item, f"{path}[{k}]")
+    elif is_dataclass(value):
+        for entry in fields(value):
+            yield from _non_finite(getattr(value, entry.name), f"{path}.{entry.name}".lstrip("."))
+
+
+def _measure(
+    model: nn.Module, x: Tensor, y: Tensor | None, loss: Loss, settings: Settings, progress: Progress
+) -> Measurement:
+    """The street of this module; see `measure`."""
     started = time.perf_counter()
     stages = _Stages(progress)
     generators = [torch.Generator().manual_seed(settings.seed + 1_000_003 * k) for k in range(5)]
@@ -105,6 +144,7 @@ def measure(
                 found="none",
                 remedy="check that the architecture registers its weights as parameters",
             )
+        require_second_derivatives(subject, [*plan.structured, *plan.generic], generators[0])
     with stages.stage("sweep", subject.n) as advance:
         swept = sweep(subject, plan, advance)
     with stages.stage("kernels"):
@@ -123,6 +163,7 @@ def measure(
             attribution = read_attribution(
                 subject, settings.attribution, scale, generators[3], flat=plan.piecewise_linear
             )
+    undefined = _undefined(subject, swept, figures, deviation, kind)
     with stages.stage("intervals"):
         status: Status = "unconverged" if any(f.code == "curvature.unconverged" for f in hessian.findings) else "ok"
         axes, index, scales = stability(
@@ -133,15 +174,12 @@ def measure(
             weights=settings.weights,
             aggregation=settings.aggregation,
             curvature_status=status,
-            resolution=16 * torch.finfo(subject.x.dtype).eps * float(swept.outputs.abs().max()),
+            undefined=frozenset(undefined),
         )
     accuracy = _accuracy(subject, swept.outputs)
     findings = [*hessian.findings, *data_findings(subject, swept, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
-    if index.binding is None:
-        findings.append(
-            undefined_finding(f"the output scale M ({kind}) is zero, so there is nothing to relate changes to")
-        )
+    findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]
     return Measurement(
         outputs=subject.outputs,
         accuracy=accuracy,
@@ -166,8 +204,25 @@ def _check_size(subject: Subject) -> None:
             "the kernel is too large for the exact regime",
             expected=f"samples × outputs of at most {MAX_ROWS}",
             found=f"{subject.n} × {subject.outputs} = {rows}",
-            remedy=f"set sample.n to {max(2, MAX_ROWS // subject.outputs)} or less (or pass --n)",
+            remedy=f"set sample.n to {MAX_ROWS // subject.outputs} or less (or pass --n)"
+            if subject.outputs <= MAX_ROWS // 2
+            else "this version has no other regime: audit a head with fewer outputs",
         )
+
+
+def _undefined(subject: Subject, swept: Sweep, figures: Tensor, deviation: Tensor, kind: str) -> dict[AxisName, str]:
+    """The axes that mean nothing here, and why."""
+    found: dict[AxisName, str] = {}
+    typical = figures.mean().sqrt() if kind == "rms output" else figures.median()
+    if float(typical) <= 16 * torch.finfo(subject.x.dtype).eps * float(swept.outputs.abs().max()):
+        reason = f"the output scale M ({kind}) is zero, so there is nothing to relate changes to"
+        found |= dict.fromkeys(("input", "weights", "kernel"), reason)
+    if not deviation.any():
+        found["input"] = "all inputs of the probe set are equal, so their scale X is zero"
+    if not swept.kernel.any():
+        reason = "the gradient is zero for every weight at every sample: rounding or thresholds hide the model"
+        found |= dict.fromkeys(AXES, reason)
+    return found
 
 
 def _deviation(x: Tensor) -> Tensor:

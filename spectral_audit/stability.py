@@ -115,25 +115,24 @@ def stability(
     weights: Mapping[str, float],
     aggregation: Aggregation,
     curvature_status: Status,
-    resolution: float,
+    undefined: frozenset[AxisName],
 ) -> tuple[Axes, Index, Scales]:
     """Axes, index and scales with 95 % intervals.
 
-    An output scale M at or below `resolution` leaves everything that is divided by it undefined, and the index with it.
+    The `undefined` axes have no value, and then neither has the index, unless their weight is zero.
     """
     n = len(s.deviation)
     regression = output_kind == "rms output"
     point = _evaluate(s, torch.arange(n)[None], regression, torch.zeros(1, dtype=torch.float64))
     scales = Scales(float(point.input_scale), float(point.output_scale), output_kind)
     draws = _replicates(s, regression, generator)
-    defined = scales.output > resolution
     estimates: dict[tuple[AxisName, str], Estimate] = {}
     for key, value in point.axes.items():
         status: Status = curvature_status if key == ("curvature", "worst") else "ok"
-        known = defined or key[0] == "curvature"
-        estimates[key] = _estimate(float(value), draws.axes[key], status) if known else UNDEFINED
+        estimates[key] = UNDEFINED if key[0] in undefined else _estimate(float(value), draws.axes[key], status)
     estimates["curvature", "worst"] = _widened(estimates["curvature", "worst"], s.curvature_worst_residual)
     axes = Axes(**{a: Axis(estimates[a, "worst"], estimates[a, "typical"], effective_ranks[a]) for a in AXES})
+    defined = not any(weights[a] > 0 for a in undefined)
     return axes, _index(point, draws, estimates, weights, aggregation, defined), scales
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .errors import RefusedError, UsageError
+from .errors import AuditError, RefusedError, UsageError
 from .losses import Loss, output_basis, per_sample_loss
 
 DTypeName = Literal["float32", "float64"]
@@ -159,13 +159,22 @@ def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
     try:
         with torch.no_grad(), exact_arithmetic():
             f = torch.cat([outputs_2d(model(part)) for part in x.split(chunk)])
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+    except (AuditError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # the model's own code runs here, and may end in any way
         raise RefusedError(
             "the model does not run on this data",
             expected="an input shape the model accepts",
             found=f"inputs of shape {tuple(x.shape[1:])} per sample; the model says: {first_line(error)}",
             remedy="check `input.layout` and the data's shape against the architecture",
         ) from error
+    if not f.is_floating_point():
+        raise RefusedError(
+            "the model's outputs cannot be differentiated",
+            expected="real numbers: logits or predictions",
+            found=f"dtype {str(f.dtype).removeprefix('torch.')}",
+            remedy="wrap it in a module that returns what it decides from, not the decision",
+        )
     bad = ~f.isfinite().all(1)
     if bad.any():
         raise RefusedError(
@@ -186,6 +195,15 @@ def _check_samples_apart(model: nn.Module, x: Tensor, f: Tensor) -> None:
     tolerance = max(1e4 * torch.finfo(f.dtype).eps * spread, torch.finfo(f.dtype).tiny)
     difference = float((twice[0] - f[0]).abs().max()) if len(twice) == 2 else torch.inf
     if difference > tolerance:
+        with torch.no_grad(), exact_arithmetic():
+            again = outputs_2d(model(x[[0, 0]]))
+        if len(again) == len(twice) and float((again - twice).abs().max()) > tolerance:
+            raise RefusedError(
+                "the model's outputs are random",
+                expected="the same output for the same input in eval mode",
+                found=f"a difference of {float((again - twice).abs().max()):.3g} between two runs",
+                remedy="make dropout and sampling depend on self.training",
+            )
         raise RefusedError(
             "the model mixes the samples of a batch",
             expected="the same output for a sample in any company",

@@ -76,13 +76,19 @@ def load_probe(spec: AuditSpec) -> Probe:
 def _kind(path: Path) -> Kind:
     try:
         if path.is_dir():
-            raise RefusedError(f"{path}: a directory, not a data file", remedy="name a .npz file in `data.path`.")
+            raise RefusedError(
+                f"{path}: not a data file",
+                expected=f"one of: {', '.join(DATASETS)}",
+                found="a directory",
+                remedy="name a .npz file in `data.path`.",
+            )
         with path.open("rb") as file:
             start = file.read(64)
     except FileNotFoundError:
         raise RefusedError(
             f"{path}: no such data file",
             expected="the file named by `data.path`, relative to the spec",
+            found="nothing of that name",
             remedy="correct `data.path`, or fetch the data.",
         ) from None
     except (OSError, ValueError) as error:

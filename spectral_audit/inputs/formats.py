@@ -58,13 +58,18 @@ def _head(path: Path) -> Head:
     """The first bytes and the records; zip records are checked against their checksums."""
     try:
         if path.is_dir():
-            raise RefusedError(f"{path}: a directory, not a checkpoint file", remedy="name one file in it.")
+            raise RefusedError(
+                f"{path}: not a checkpoint", expected="a file", found="a directory", remedy="name one file in it."
+            )
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(256)
     except FileNotFoundError:
         raise RefusedError(
-            f"{path}: no such file", expected="a checkpoint file", remedy="check the path and the spelling."
+            f"{path}: no such file",
+            expected="a checkpoint file",
+            found="nothing of that name",
+            remedy="check the path and the spelling.",
         ) from None
     except (OSError, ValueError) as error:
         raise RefusedError(f"{path}: cannot be read", found=str(error), remedy="give a readable file.") from None

@@ -159,6 +159,7 @@ def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
             if key not in keys:
                 raise UsageError(
                     f"{place.file}: unknown key `{place.at(str(key)).key}`",
+                    expected=f"one of: {', '.join(sorted(keys))}",
                     found=_show(key),
                     remedy=f"remove it or correct it: {nearest(str(key), keys)}",
                 )
@@ -209,7 +210,10 @@ def parse(path: Path) -> Any:
         return yaml.load(text, Loader=_Loader)
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: no such spec file", expected="a YAML file", remedy="check the path given to --spec."
+            f"{path}: no such spec file",
+            expected="a YAML file",
+            found="nothing of that name",
+            remedy="check the path given to --spec.",
         ) from None
     except OSError as error:
         raise UsageError(

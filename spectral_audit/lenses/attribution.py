@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spectral_audit.errors import UsageError
 from spectral_audit.results import UNDEFINED, Attribution, Curvature, Drift, Estimate
 from spectral_audit.subject import Subject, exact_arithmetic
 
@@ -103,6 +104,13 @@ class AttributionMap:
 def _targets(subject: Subject, settings: AttributionSettings) -> Tensor:
     if isinstance(settings.target, int) or subject.outputs == 1 or subject.loss == "mse":
         index = settings.target if isinstance(settings.target, int) else 0
+        if not 0 <= index < subject.outputs:
+            raise UsageError(
+                "attribution.target does not fit the model",
+                expected=f"predicted, label, or an output from 0 to {subject.outputs - 1}",
+                found=str(index),
+                remedy="correct attribution.target in the spec",
+            )
         return torch.full((subject.n,), index, dtype=torch.long, device=subject.x.device)
     if settings.target == "label":
         return subject.y

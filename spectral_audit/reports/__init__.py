@@ -14,7 +14,7 @@ from spectral_audit.reports.markdown import render_markdown
 from spectral_audit.reports.terminal import render_report
 from spectral_audit.results import Report
 
-__all__ = ["WRITERS", "Look", "file_name", "render_inspection", "render_report", "write_all"]
+__all__ = ["WRITERS", "Look", "file_name", "render_inspection", "render_report", "require_writable", "write_all"]
 
 WRITERS: dict[str, Callable[[Report], str]] = {
     "rich": render_report,
@@ -27,6 +27,26 @@ WRITERS: dict[str, Callable[[Report], str]] = {
 def file_name(writer: str) -> str:
     """The name of a writer's file: `report.json`; the terminal report is `report.txt`."""
     return f"report.{'txt' if writer == 'rich' else writer}"
+
+
+def require_writable(directory: Path) -> None:
+    """Say before hours of work, and without making anything, that a directory will not take the report.
+
+    Raises UsageError.
+    """
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "no directory" if not there.is_dir() else "no permission to write"
+        raise _unwritable(directory, f"{found}: {there}")
+
+
+def _unwritable(directory: Path, found: str) -> UsageError:
+    return UsageError(
+        f"{directory}: the report cannot be written",
+        expected="a directory that can be written to",
+        found=found,
+        remedy="name another directory, or make room in this one",
+    )
 
 
 def write_all(report: Report, directory: Path) -> list[Path]:
@@ -45,12 +65,7 @@ def write_all(report: Report, directory: Path) -> list[Path]:
         for path, part in parts.items():
             part.replace(path)
     except OSError as error:
-        raise UsageError(
-            f"{directory}: the report cannot be written",
-            expected="a directory that can be written to",
-            found=f"{error.strerror or error}: {error.filename or directory}",
-            remedy="name another directory, or make room in this one",
-        ) from error
+        raise _unwritable(directory, f"{error.strerror or error}: {error.filename or directory}") from error
     finally:
         for part in parts.values():
             _discard(part)

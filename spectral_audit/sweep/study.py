@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectral_audit.errors import RefusedError
 from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
 
 from .capture import Capture, contributions
@@ -65,6 +66,13 @@ def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> tuple[Facts, d
         watcher = Watcher(x, parameters, ROLES)
         with watcher:
             raw = subject.model(x)
+        if not outputs_2d(raw).requires_grad:
+            raise RefusedError(
+                "the model's outputs carry no gradient",
+                expected="outputs that autograd can differentiate with respect to the weights",
+                found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
+                remedy="take those out of the model's forward",
+            )
         facts = facts_of(watcher, raw)
         per_sample = [
             torch.autograd.grad(

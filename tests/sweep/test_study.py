@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.measure import Settings, measure
 from spectral_audit.subject import make_subject
 from spectral_audit.sweep import Study, study
 
@@ -141,12 +140,3 @@ def test_a_model_that_mixes_its_batch_is_refused() -> None:
     net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
     with pytest.raises(RefusedError, match="mixes the samples"):
         studied(net, 5)
-
-
-def test_second_derivatives_that_contradict_themselves_are_refused() -> None:
-    """torch's own double backward of weight_norm is wrong (up to 2.13): its Hessian is not symmetric."""
-    torch.manual_seed(0)
-    plain = nn.Linear(6, 8)
-    net = nn.Sequential(nn.utils.parametrizations.weight_norm(plain), nn.Tanh(), nn.Linear(8, 3))
-    with pytest.raises(RefusedError, match="not symmetric"):
-        measure(net, torch.randn(20, 6), torch.randint(0, 3, (20,)), settings=Settings(attribution=None))

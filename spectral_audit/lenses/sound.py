@@ -1,0 +1,82 @@
+"""Whether second derivatives can be believed: autograd's Hessian product against a finite difference of gradients.
+
+Some of torch's own formulas are wrong (weight_norm's double backward, up to 2.13), and a custom autograd function may
+cut the graph of its gradient without a word: its Hessian then comes out as zero. Two samples in float64 tell.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spectral_audit.errors import RefusedError
+from spectral_audit.subject import Subject, exact_arithmetic
+
+# Small enough that even a wide ReLU net crosses next to no kinks, large enough for float64.
+_STEP = 1e-8
+_TOLERANCE = 1e-2
+
+
+def require_second_derivatives(subject: Subject, names: Sequence[str], generator: torch.Generator) -> None:
+    """Compare vᵀHv on two samples with [v·∇L(θ + hv) − v·∇L(θ − hv)]/2h, at three random directions v.
+
+    Raises `RefusedError` when none of the three agrees; one alone may have crossed a kink of a ReLU. A model that does
+    not run in float64 is not checked here.
+    """
+    try:
+        small = _float64(subject)
+        pairs = [_both(small, names, generator) for _ in range(3)]
+    except (RuntimeError, TypeError, NotImplementedError):
+        return
+    scale = max(abs(value) for pair in pairs for value in pair)
+    if all(abs(exact - finite) > _TOLERANCE * max(abs(exact), abs(finite)) + 1e-9 * scale for exact, finite in pairs):
+        exact, finite = pairs[0]
+        raise RefusedError(
+            "torch's second derivatives of this model are wrong, so its Hessian cannot be measured",
+            expected=f"vᵀHv = {finite:.4g} for a random direction v, by finite differences of the gradient",
+            found=f"{exact:.4g} by double backward",
+            remedy="fold weight_norm into plain weights; give custom autograd functions a differentiable backward",
+        )
+
+
+def _float64(subject: Subject) -> Subject:
+    model = copy.deepcopy(subject.model).double()
+    y = subject.y[:2].double() if subject.y.is_floating_point() else subject.y[:2]
+    x = subject.x[:2].double()
+    return replace(subject, model=model, x=x, y=y, basis=subject.basis.double(), chunk=2)
+
+
+def _both(subject: Subject, names: Sequence[str], generator: torch.Generator) -> tuple[float, float]:
+    with exact_arithmetic(), subject.trainable() as parameters:
+        chosen = [parameters[name] for name in names]
+        v = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) * _size(p) for p in chosen]
+        gradients = _gradient(subject, chosen, create_graph=True)
+        slope = torch.stack([(g * part).sum() for g, part in zip(gradients, v, strict=True)]).sum()
+        product = torch.autograd.grad(slope, chosen, materialize_grads=True) if slope.requires_grad else ()
+        exact = sum(float((h * part).sum()) for h, part in zip(product, v, strict=False))
+        ends = []
+        for sign in (1, -1):
+            _shift(chosen, v, sign * _STEP)
+            ends.append(sum(float((g * part).sum()) for g, part in zip(_gradient(subject, chosen), v, strict=True)))
+            _shift(chosen, v, -sign * _STEP)
+    return exact, (ends[0] - ends[1]) / (2 * _STEP)
+
+
+def _size(p: Tensor) -> float:
+    """A typical entry, so that the step is relative to the weights."""
+    return float(p.detach().norm()) / p.numel() ** 0.5 or 1.0
+
+
+def _gradient(subject: Subject, chosen: list[torch.nn.Parameter], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    loss = subject.losses(subject.forward(subject.x), slice(0, 2)).sum()
+    return torch.autograd.grad(loss, chosen, create_graph=create_graph, materialize_grads=True)
+
+
+def _shift(chosen: list[torch.nn.Parameter], v: list[Tensor], step: float) -> None:
+    with torch.no_grad():
+        for p, part in zip(chosen, v, strict=True):
+            p.add_(part, alpha=step)
