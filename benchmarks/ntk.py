@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 OURS = "spectral-audit"
-CHUNKS = (8, 16, 32, 64, 128)
+CHUNKS = (8, 16, 32, 64)
 
 
 def ours(name: str, samples: int) -> tuple[float, Tensor]:

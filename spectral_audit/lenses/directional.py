@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, jvp
 
+from spectral_audit.lenses.space import ParameterSpace
 from spectral_audit.losses import output_gradient, output_hessian
 from spectral_audit.subject import Subject, outputs_2d
 
@@ -20,17 +21,13 @@ Directions = Mapping[str, Tensor]
 Forms = tuple[Tensor, Tensor]
 
 
-def quadratic_forms(
-    subject: Subject, names: Sequence[str], parameters: Mapping[str, nn.Parameter], direction: Tensor
-) -> Forms:
-    """vᵀ∇²ℓ_i v split into its Gauss–Newton part and the remainder, each (n,) float64.
+def quadratic_forms(space: ParameterSpace, direction: Tensor) -> Forms:
+    """vᵀ∇²ℓ_i v for `direction` v (p,), split into its Gauss–Newton part and the remainder, each (n,) float64.
 
-    With d1 = ∂f_i/∂t and d2 = ∂²f_i/∂t² along θ + tv, the parts are d1ᵀ S_i d1 and (∂ℓ_i/∂f)·d2. `direction` v (p,) is
-    split over `names` in order; `parameters` must require gradients.
+    With d1 = ∂f_i/∂t and d2 = ∂²f_i/∂t² along θ + tv, the parts are d1ᵀ S_i d1 and (∂ℓ_i/∂f)·d2.
     """
-    chosen = {name: parameters[name] for name in names}
-    sizes = [p.numel() for p in chosen.values()]
-    pieces = {name: v.view_as(chosen[name]) for name, v in zip(names, direction.split(sizes), strict=True)}
+    subject, chosen = space.subject, space.parameters
+    pieces = dict(zip(chosen, space.split(direction), strict=True))
     if _forward_is_right(subject, chosen, pieces):
         parts = [_forward(subject, where, chosen, pieces) for where in subject.chunks()]
     else:

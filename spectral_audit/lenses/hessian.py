@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spectral_audit.errors import RefusedError
+from spectral_audit.lenses.directional import quadratic_forms
+from spectral_audit.lenses.kernel import KernelReading
+from spectral_audit.lenses.space import Advance, HessianProducts, ParameterSpace, parameter_space
 from spectral_audit.linalg.density import Quadrature, density, spectral_sums
 from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
 from spectral_audit.results import Finding, Spectrum
-from spectral_audit.subject import Subject, exact_arithmetic
+from spectral_audit.subject import Subject
 from spectral_audit.sweep import Study
-from spectral_audit.sweep.engine import relative_scale
 
-from .directional import quadratic_forms
-from .kernel import KernelReading
-
-_GRAPH_MEMORY = 4 * 2**30
+# Share of noise in a warm start.
 _NOISE = 0.02
+# The density needs a certain number of quadrature nodes; beyond the limit, what has not converged is said.
 _MIN_STEPS, _MAX_STEPS = 32, 96
+# Random starts times parameters: below it, one start's quadrature is too noisy.
 _QUADRATURE_WEIGHT = 10_000
 _MAX_TRACE_PROBES = 30
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -50,93 +47,6 @@ class HessianReading:
     findings: tuple[Finding, ...]
 
 
-class HessianProducts:
-    """v ↦ H v by double backward, over one retained graph per chunk where memory allows, else recomputed each time.
-
-    H = (1/n) Σ ∇²ℓ_i over the parameters `names`; vectors are (p,) in the model's dtype; sums run in float64.
-    """
-
-    def __init__(
-        self, subject: Subject, names: Sequence[str], parameters: dict[str, nn.Parameter], advance: Advance
-    ) -> None:
-        self._subject = subject
-        self._parameters = [parameters[name] for name in names]
-        self._advance = advance
-        self._sizes = [p.numel() for p in self._parameters]
-        self.size = sum(self._sizes)
-        self.count = 0
-        self.loss = 0.0
-        gradient = torch.zeros(self.size, dtype=torch.float64, device=subject.x.device)
-        self._graphs: list[list[Tensor]] | None = []
-        for where in subject.chunks():
-            gradients, used = self._graph(where)
-            gradient += torch.cat([g.detach().flatten() for g in gradients]).double()
-            if self._graphs is not None:
-                self._graphs.append(gradients)
-            if where.start == 0 and used * math.ceil(subject.n / subject.chunk) > _GRAPH_MEMORY:
-                self._graphs = None
-        self.gradient_norm = float(gradient.norm())
-
-    def __call__(self, v: Tensor) -> Tensor:
-        """H v for `v` (p,)."""
-        pieces = [part.view_as(p) for part, p in zip(v.split(self._sizes), self._parameters, strict=True)]
-        total = torch.zeros(self.size, dtype=torch.float64, device=v.device)
-        for gradients in self._graphs if self._graphs is not None else self._recomputed():
-            inner = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
-            if inner:
-                products = torch.autograd.grad(
-                    [g for g, _ in inner],
-                    self._parameters,
-                    [part for _, part in inner],
-                    retain_graph=self._graphs is not None,
-                    materialize_grads=True,
-                )
-                total += torch.cat([h.flatten() for h in products])
-        self.count += 1
-        self._advance(1)
-        return total.to(v.dtype)
-
-    def random_vector(self, generator: torch.Generator) -> Tensor:
-        """A standard normal start vector (p,)."""
-        return torch.randn(self.size, generator=generator, dtype=torch.float64).to(self._subject.x)
-
-    def cotangent_product(self, cotangent: Tensor) -> Tensor:
-        """Gᵀc = Σ_i ∂(c_i·f_i)/∂θ (p,) for `cotangent` (n, C)."""
-        total = torch.zeros(self.size, dtype=torch.float64, device=cotangent.device)
-        for where in self._subject.chunks():
-            f = (self._subject.forward(self._subject.x[where]) * cotangent[where].to(self._subject.x)).sum()
-            total += torch.cat([g.flatten() for g in torch.autograd.grad(f, self._parameters, materialize_grads=True)])
-        return total
-
-    def _recomputed(self) -> Iterator[list[Tensor]]:
-        for where in self._subject.chunks():
-            yield self._graph(where, count_loss=False)[0]
-
-    def _graph(self, where: slice, *, count_loss: bool = True) -> tuple[list[Tensor], int]:
-        """Gradients of this chunk's part of the loss with their graph, and the bytes that graph holds."""
-        held: dict[int, int] = {}
-
-        def note(t: Tensor) -> Tensor:
-            held[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            return t
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            loss = self._subject.losses(self._subject.forward(self._subject.x[where]), where).sum() / self._subject.n
-            gradients = torch.autograd.grad(loss, self._parameters, create_graph=True, materialize_grads=True)
-        if count_loss:
-            self.loss += float(loss.detach())
-        return list(gradients), sum(held.values())
-
-
-@contextmanager
-def hessian_products(
-    subject: Subject, names: Sequence[str], advance: Advance
-) -> Iterator[tuple[HessianProducts, dict[str, nn.Parameter]]]:
-    """Products with H over the parameters `names`, and those parameters while they require gradients."""
-    with exact_arithmetic(), subject.trainable() as parameters:
-        yield HessianProducts(subject, names, parameters, advance), parameters
-
-
 def read_hessian(
     subject: Subject,
     plan: Study,
@@ -147,24 +57,15 @@ def read_hessian(
     advance: Advance = lambda products: None,
 ) -> HessianReading:
     """Lanczos on H from a random start (both ends, density) and on T H T from the top Gauss–Newton vector (worst)."""
-    names = [*plan.structured, *plan.generic]
-    with hessian_products(subject, names, advance) as (products, parameters):
-        chosen = [parameters[name] for name in names]
-        t = torch.cat([torch.full((p.numel(),), relative_scale(p), dtype=torch.float64) for p in chosen]).to(subject.x)
-        tau = torch.cat(
-            [torch.full((p.numel(),), relative_scale(p) / p.numel() ** 0.5, dtype=torch.float64) for p in chosen]
-        )
-        runs = _raw_runs(products, generator, tolerance)
+    with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
+        products = HessianProducts(space, advance)
+        runs = _raw_runs(space, products, generator, tolerance)
         _require_symmetry(runs, kernel.raw_ntk, subject)
-        worst, residual, settled = _worst(
-            subject, names, parameters, products, t, kernel.top_worst, generator, tolerance
-        )
-        ones = torch.ones_like(tau)
-        remainder, remainder_typical = (
-            (None, None)
-            if plan.multilinear
-            else (_remainder(subject, names, parameters, s.to(subject.x), generator) for s in (ones, tau))
-        )
+        worst, residual, settled = _worst(space, products, kernel.top_worst, generator, tolerance)
+        remainder = remainder_typical = None
+        if not plan.multilinear:
+            remainder = _remainder(space, subject.x.new_ones(space.size), generator)
+            remainder_typical = _remainder(space, space.typical_scale(), generator)
     trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
@@ -184,13 +85,15 @@ def read_hessian(
     )
 
 
-def _raw_runs(products: HessianProducts, generator: torch.Generator, tolerance: float) -> list[Ritz]:
+def _raw_runs(
+    space: ParameterSpace, products: HessianProducts, generator: torch.Generator, tolerance: float
+) -> list[Ritz]:
     """Lanczos from random starts; more than one where so few parameters leave a single start's quadrature noisy."""
     rule = ends_converged(tolerance)
-    count = max(1, min(8, round(_QUADRATURE_WEIGHT / products.size)))
+    count = max(1, min(8, round(_QUADRATURE_WEIGHT / space.size)))
     runs = []
     for run in range(count):
-        start = products.random_vector(generator)
+        start = space.random_vector(generator)
         steps = _MAX_STEPS if run == 0 else _MIN_STEPS
         runs.append(lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r)))
     return runs
@@ -215,31 +118,28 @@ def _require_symmetry(runs: list[Ritz], ntk: float, subject: Subject) -> None:
 
 
 def _worst(
-    subject: Subject, names: list[str], parameters: dict[str, nn.Parameter], products: HessianProducts,
-    t: Tensor, cotangent: Tensor, generator: torch.Generator, tolerance: float,
-) -> tuple[Tensor, float, bool]:  # fmt: skip
+    space: ParameterSpace, products: HessianProducts, cotangent: Tensor, generator: torch.Generator, tolerance: float
+) -> tuple[Tensor, float, bool]:
     """Per-sample quadratic forms at the dominant eigenvector of T H T, its residual, and whether it converged."""
-    start = products.cotangent_product(cotangent).to(t) * t
+    t = space.worst_scale()
+    start = t * space.pull_back(cotangent)
     if not start.any():
-        return torch.zeros(subject.n, dtype=torch.float64, device=t.device), 0.0, True
+        return torch.zeros(space.subject.n, dtype=torch.float64, device=t.device), 0.0, True
     # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed.
-    noise = products.random_vector(generator)
+    noise = space.random_vector(generator)
     start = start / start.norm() + _NOISE * noise / noise.norm()
     rule = dominant_converged(tolerance)
     ritz = lanczos(lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule)
     k = int(ritz.values.abs().argmax())
-    first, second = quadratic_forms(subject, names, parameters, t * ritz.vector(k))
+    first, second = quadratic_forms(space, t * ritz.vector(k))
     return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
 
 
-def _remainder(
-    subject: Subject, names: list[str], parameters: dict[str, nn.Parameter], scale: Tensor, generator: torch.Generator
-) -> Tensor:
+def _remainder(space: ParameterSpace, scale: Tensor, generator: torch.Generator) -> Tensor:
     """Hutchinson estimates (probes, n) of tr(s(∇²ℓ_i − G_iᵀS_iG_i)s) with Rademacher probes, until 1 % or the limit."""
     estimates: list[Tensor] = []
     while len(estimates) < _MAX_TRACE_PROBES:
-        probe = torch.randint(0, 2, (len(scale),), generator=generator).to(scale) * 2 - 1
-        gauss_newton, rest = quadratic_forms(subject, names, parameters, scale * probe)
+        gauss_newton, rest = quadratic_forms(space, scale * space.random_signs(generator))
         estimates.append(rest)
         found = torch.stack(estimates)
         if len(estimates) >= 4 and _probe_error(found) <= 0.01 * float((gauss_newton + rest).mean().abs()):

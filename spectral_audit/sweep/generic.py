@@ -1,27 +1,80 @@
-"""The fallback for any parameter without a rule: its per-sample Jacobian, one backward pass per sample and output."""
+"""The fallback for any parameter without a rule: its per-sample Jacobian.
+
+The base path, right for everything that autograd can differentiate, is one backward pass per sample and output. Batched
+over samples and outputs it is many times faster, but some operations refuse to be batched (GRU) and scripted modules
+cannot be called with other parameters; so the batched path is used where it agrees with the base path on two samples.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
 
-from spectral_audit.subject import Subject, exact_arithmetic
+from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
+
+# Gradient rows of one batched pass, in bytes.
+_BATCH_MEMORY = 256 * 2**20
+
+Rows = dict[str, Tensor]
 
 
-def generic_rows(subject: Subject, names: Sequence[str], advance: Callable[[int], None]) -> dict[str, Tensor]:
+def generic_rows(subject: Subject, names: Sequence[str], advance: Callable[[int], None]) -> Rows:
     """∂(Bᵀf)/∂θ_t at every sample, {name: (n, C, p_t)}, for the orthogonal output basis B of `subject`.
 
     `advance(samples)` is told about progress.
     """
-    rows: dict[str, list[Tensor]] = {name: [] for name in names}
-    with subject.trainable() as parameters, exact_arithmetic():
-        chosen = [parameters[name] for name in names]
-        for x in subject.x.split(1):
-            out = (subject.forward(x) @ subject.basis)[0]
-            per_output = [torch.autograd.grad(f, chosen, retain_graph=True, materialize_grads=True) for f in out]
-            for name, gradients in zip(names, zip(*per_output, strict=True), strict=True):
-                rows[name].append(torch.stack([g.flatten() for g in gradients]))
-            advance(1)
-    return {name: torch.stack(parts) for name, parts in rows.items()}
+    with exact_arithmetic(), subject.trainable() as parameters:
+        sure = [_one_by_one(subject, names, x) for x in subject.x[:2].split(1)]
+        if _batching_is_right(subject, names, sure):
+            entries = sum(parameters[name].numel() for name in names) * subject.outputs * subject.x.element_size()
+            step, rows_of = max(1, _BATCH_MEMORY // entries), _batched
+        else:
+            step, rows_of = 1, _one_by_one
+        parts = []
+        for x in subject.x.split(step):
+            parts.append(rows_of(subject, names, x))
+            advance(len(x))
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def _one_by_one(subject: Subject, names: Sequence[str], x: Tensor) -> Rows:
+    """The rows of one sample `x` (1, *shape), one backward pass per output."""
+    parameters = subject.parameters()
+    chosen = [parameters[name] for name in names]
+    out = (subject.forward(x) @ subject.basis)[0]
+    per_output = [torch.autograd.grad(f, chosen, retain_graph=True, materialize_grads=True) for f in out]
+    return {
+        name: torch.stack([g.flatten() for g in gradients])[None]
+        for name, gradients in zip(names, zip(*per_output, strict=True), strict=True)
+    }
+
+
+def _batched(subject: Subject, names: Sequence[str], x: Tensor) -> Rows:
+    """The rows of all samples in `x` (m, *shape) in one reverse-mode pass."""
+    parameters = subject.parameters()
+
+    def single(chosen: Rows, one: Tensor) -> Tensor:
+        return (outputs_2d(functional_call(subject.model, chosen, (one[None],))) @ subject.basis)[0]
+
+    with warnings.catch_warnings():
+        # Operations without a batching rule warn that they are slow; here they are still the faster way.
+        warnings.simplefilter("ignore", UserWarning)
+        jacobian = vmap(jacrev(single), (None, 0))({name: parameters[name].detach() for name in names}, x)
+    return {name: rows.detach().reshape(len(x), subject.outputs, -1) for name, rows in jacobian.items()}
+
+
+def _batching_is_right(subject: Subject, names: Sequence[str], sure: list[Rows]) -> bool:
+    try:
+        fast = _batched(subject, names, subject.x[:2])
+    except (RuntimeError, ValueError, NotImplementedError):
+        return False
+    tolerance = 1e4 * torch.finfo(subject.x.dtype).eps
+    return all(
+        bool((fast[name][i] - sure[i][name][0]).norm() <= tolerance * sure[i][name].norm())
+        for name in names
+        for i in range(2)
+    )
