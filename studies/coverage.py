@@ -3,8 +3,8 @@
     python studies/coverage.py --data mnist.npz [--n 64 128] [--runs 300] [--output docs/intervals.md]
 
 Two truths are asked about. `same n`: the mean of the figure over all probe sets of this size, which is what two reports
-with the same n compare. `pool`: the figure of the whole pool, which maxima and λmax only approach as n grows (the mean of
-a largest eigenvalue falls with n). The data file is an npz with `x_test` (images) and `y_test`, as MNIST.
+with the same n compare. `pool`: the figure of the whole pool, which maxima and λmax only approach as n grows (the mean
+of a largest eigenvalue falls with n). The data file is an npz with `x_test` (images) and `y_test`, as MNIST.
 """
 
 from __future__ import annotations
