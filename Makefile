@@ -21,7 +21,7 @@ types: $(VENV)/.tested
 	$(BIN)/mypy
 
 bench: $(VENV)/.tested
-	$(BIN)/python benchmarks/ntk.py
+	$(BIN)/python benchmarks/ntk.py --output docs/benchmarks.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet '.[train]' $(PIN)
