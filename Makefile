@@ -24,7 +24,7 @@ bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/ntk.py --output docs/benchmarks.md
 
 sample-models: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet '.[train]' $(PIN)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'
 	$(BIN)/python sample_models/train.py
 
 # torch first and pinned: the plain range would bring several GB of CUDA packages.
