@@ -15,13 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .linalg.intervals import bca_interval
 from .losses import Loss
 from .results import AXES, DEFINITION, UNDEFINED, Axes, Axis, AxisName, Estimate, Index, Scales, Status
 
 Aggregation = Literal["rss", "max", "sum"]
 
 _REPLICATES = 2000
-_LEVEL = 0.95
 # Replicates evaluated at a time, which bounds the memory of the gathered (replicates, n) figures.
 _BATCH = 250
 
@@ -125,15 +125,26 @@ def stability(
     regression = output_kind == "rms output"
     point = _evaluate(s, torch.arange(n)[None], regression, torch.zeros(1, dtype=torch.float64))
     scales = Scales(float(point.input_scale), float(point.output_scale), output_kind)
-    draws = _replicates(s, regression, generator)
+    draws, jackknife = _replicates(s, regression, generator), _leave_one_out(s, regression)
     estimates: dict[tuple[AxisName, str], Estimate] = {}
     for key, value in point.axes.items():
         status: Status = curvature_status if key == ("curvature", "worst") else "ok"
-        estimates[key] = UNDEFINED if key[0] in undefined else _estimate(float(value), draws.axes[key], status)
+        known = key[0] not in undefined
+        estimates[key] = _estimate(value, draws.axes[key], jackknife.axes[key], status) if known else UNDEFINED
     estimates["curvature", "worst"] = _widened(estimates["curvature", "worst"], s.curvature_worst_residual)
     axes = Axes(**{a: Axis(estimates[a, "worst"], estimates[a, "typical"], effective_ranks[a]) for a in AXES})
-    defined = not any(weights[a] > 0 for a in undefined)
-    return axes, _index(point, draws, estimates, weights, aggregation, defined), scales
+    columns: dict[str, Estimate] = {}
+    for column in ("worst", "typical"):
+        status = "unconverged" if any(estimates[a, column].status == "unconverged" for a in AXES) else "ok"
+        value, replicates, without = (
+            _combine({a: c.axes[a, column] for a in AXES}, weights, aggregation) for c in (point, draws, jackknife)
+        )
+        known = not any(weights[a] > 0 for a in undefined)
+        columns[column] = _estimate(value, replicates, without, status) if known else UNDEFINED
+    sizes = {a: math.sqrt(weights[a]) * float(point.axes[a, "worst"]) for a in AXES}
+    largest: AxisName = max(AXES, key=lambda a: sizes[a])
+    binding = largest if columns["worst"].value is not None else None
+    return axes, Index(DEFINITION, aggregation, dict(weights), binding, columns["worst"], columns["typical"]), scales
 
 
 def _replicates(s: PerSample, regression: bool, generator: torch.Generator) -> _Columns:
@@ -145,18 +156,32 @@ def _replicates(s: PerSample, regression: bool, generator: torch.Generator) -> _
         rows = torch.randint(0, n, (count, n), generator=generator)
         noise = torch.randn(count, generator=generator, dtype=torch.float64) * s.curvature_typical_stderr
         parts.append(_evaluate(s, rows, regression, noise))
+    return _joined(parts)
+
+
+def _leave_one_out(s: PerSample, regression: bool) -> _Columns:
+    """The statistics without each sample in turn."""
+    n = len(s.deviation)
+    parts = []
+    for left_out in torch.arange(n).split(_BATCH):
+        rows = torch.arange(n - 1).expand(len(left_out), n - 1)
+        rows = rows + (rows >= left_out[:, None])
+        parts.append(_evaluate(s, rows, regression, torch.zeros(len(left_out), dtype=torch.float64)))
+    return _joined(parts)
+
+
+def _joined(parts: list[_Columns]) -> _Columns:
     axes = {key: torch.cat([p.axes[key] for p in parts]) for key in parts[0].axes}
     return _Columns(torch.cat([p.input_scale for p in parts]), torch.cat([p.output_scale for p in parts]), axes)
 
 
-def _estimate(value: float, replicates: Tensor, status: Status) -> Estimate:
-    """The point with the percentile interval, which always contains it."""
-    tail = (1 - _LEVEL) / 2
+def _estimate(value: Tensor, replicates: Tensor, leave_one_out: Tensor, status: Status) -> Estimate:
+    """A point (1,) with its interval; undefined where it is not finite or no resample gives a figure."""
     finite = replicates[replicates.isfinite()]
-    if not math.isfinite(value) or not len(finite):
+    if not value.isfinite().all() or not len(finite):
         return UNDEFINED
-    low, high = torch.quantile(finite, torch.tensor([tail, 1 - tail], dtype=finite.dtype)).tolist()
-    return Estimate(value, min(low, value), max(high, value), status)
+    low, high = bca_interval(float(value), finite, leave_one_out[leave_one_out.isfinite()])
+    return Estimate(float(value), low, high, status)
 
 
 def _widened(estimate: Estimate, residual: float) -> Estimate:
@@ -165,20 +190,3 @@ def _widened(estimate: Estimate, residual: float) -> Estimate:
         return estimate
     low = math.sqrt(max(0.0, estimate.low**2 - residual))
     return Estimate(estimate.value, low, math.sqrt(estimate.high**2 + residual), estimate.status)
-
-
-def _index(
-    point: _Columns, draws: _Columns, estimates: Mapping[tuple[AxisName, str], Estimate],
-    weights: Mapping[str, float], aggregation: Aggregation, defined: bool,
-) -> Index:  # fmt: skip
-    columns: dict[str, Estimate] = {}
-    for column in ("worst", "typical"):
-        value = float(_combine({a: point.axes[a, column] for a in AXES}, weights, aggregation))
-        replicates = _combine({a: draws.axes[a, column] for a in AXES}, weights, aggregation)
-        unsettled = any(estimates[a, column].status == "unconverged" for a in AXES)
-        columns[column] = _estimate(value, replicates, "unconverged" if unsettled else "ok") if defined else UNDEFINED
-    size = {a: math.sqrt(weights[a]) * float(point.axes[a, "worst"]) for a in AXES}
-    largest: AxisName = max(AXES, key=lambda a: size[a])
-    return Index(
-        DEFINITION, aggregation, dict(weights), largest if defined else None, columns["worst"], columns["typical"]
-    )
