@@ -5,7 +5,7 @@ TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench sample-models clean
+.PHONY: demo test lint types bench coverage sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -22,6 +22,10 @@ types: $(VENV)/.tested
 
 bench: $(VENV)/.tested
 	$(BIN)/python benchmarks/ntk.py --output docs/benchmarks.md
+
+# Needs an npz with MNIST's test images: make coverage DATA=mnist.npz
+coverage: $(VENV)/.installed
+	$(BIN)/python studies/coverage.py --data $(DATA) --output docs/intervals.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'
