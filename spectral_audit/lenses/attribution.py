@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spectral_audit.errors import UsageError
+from spectral_audit.linalg.batched import BatchedRitz, batched_lanczos
 from spectral_audit.results import UNDEFINED, Attribution, Curvature, Drift, Estimate
 from spectral_audit.subject import Subject, exact_arithmetic
 
@@ -226,7 +227,7 @@ def _curvature(
     spectral, residual, frobenius = [], [], []
     for where in attribution_map.subject.chunks():
         product = _HessianProduct(attribution_map, where)
-        krylov = _batched_lanczos(product, _start(start[where], generator))
+        krylov = batched_lanczos(product, _start(start[where], generator), _CURVATURE_STEPS)
         spectral.append(krylov.top)
         residual.append(krylov.residual)
         frobenius.append(_frobenius(product, krylov, generator))
@@ -274,47 +275,7 @@ def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
     return flat / flat.norm(dim=1, keepdim=True)
 
 
-@dataclass(frozen=True)
-class _Krylov:
-    """Lanczos on many matrices at once: max|λ| and its residual (m,), the basis V (m, k, d), and ‖AV‖_F² (m,)."""
-
-    top: Tensor
-    residual: Tensor
-    basis: Tensor
-    captured: Tensor
-
-
-def _batched_lanczos(product: _HessianProduct, start: Tensor) -> _Krylov:
-    """Lanczos with full reorthogonalisation on every sample's A together."""
-    steps = min(_CURVATURE_STEPS, start.shape[1])
-    basis = [start]
-    captured = start.new_zeros(start.shape[0], dtype=torch.float64)
-    tridiagonal = start.new_zeros((start.shape[0], steps, steps), dtype=torch.float64)
-    tiny = torch.finfo(start.dtype).eps
-    beta = start.new_zeros(start.shape[0])
-    for k in range(steps):
-        w = product(basis[k])
-        captured += w.double().square().sum(1)
-        tridiagonal[:, k, k] = (basis[k].double() * w.double()).sum(1)
-        stacked = torch.stack(basis, 1)
-        for _ in range(2):
-            w = w - ((stacked @ w[:, :, None]).mT @ stacked)[:, 0]
-        beta = w.norm(dim=1)
-        scale = tridiagonal.abs().amax((1, 2)).to(beta)
-        beta = torch.where(beta > 100 * tiny * scale, beta, torch.zeros_like(beta))
-        if k + 1 < steps:
-            tridiagonal[:, k, k + 1] = tridiagonal[:, k + 1, k] = beta.double()
-            basis.append(torch.where(beta[:, None] > 0, w / beta.clamp_min(torch.finfo(beta.dtype).tiny)[:, None], 0.0))
-    values, vectors = torch.linalg.eigh(tridiagonal)
-    top, index = values.abs().max(dim=1)
-    last = vectors[torch.arange(len(index)), -1, index].abs()
-    last = last if steps < start.shape[1] else torch.zeros_like(last)
-    rounding = tiny * start.shape[1] ** 0.5 * top
-    residual = ((last * beta.double()).square() + rounding.square()).sqrt()
-    return _Krylov(top, residual, torch.stack(basis, 1), captured)
-
-
-def _frobenius(product: _HessianProduct, krylov: _Krylov, generator: torch.Generator) -> Tensor:
+def _frobenius(product: _HessianProduct, krylov: BatchedRitz, generator: torch.Generator) -> Tensor:
     """‖A‖_F (m,): ‖AV‖_F² of the Krylov basis V exactly, and Hutchinson's E‖A(I − VVᵀ)z‖² for what it leaves."""
     samples, steps, d = krylov.basis.shape
     rest = torch.zeros_like(krylov.captured)
