@@ -18,7 +18,7 @@ from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
 from .inputs.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, find_spec, load_spec
 from .lenses.attribution import AttributionSettings
-from .measure import Progress, Settings, measure
+from .measure import Progress, RegimeChoice, Settings, measure
 from .results import SCHEMA, DataInfo, Engine, Finding, Measurement, ModelInfo, Report, TaskInfo
 from .stability import Aggregation
 from .subject import DTypeName
@@ -42,6 +42,7 @@ class Request:
     dtype: DTypeName = "float32"
     chunk: int | None = None
     aggregation: Aggregation = "rss"
+    regime: RegimeChoice = "auto"
 
 
 def audit(request: Request, progress: Progress = lambda stage, done, total: None) -> Report:
@@ -133,6 +134,7 @@ def _settings(request: Request, spec: AuditSpec, device: str) -> Settings:
         dtype=request.dtype,
         chunk=request.chunk,
         aggregation=request.aggregation,
+        regime=request.regime,
         attribution=AttributionSettings(
             target=spec.attribution.target,
             radius=radius.value,
@@ -184,7 +186,7 @@ def _report(
             gradient_norm=found.gradient_norm,
             classes=_classes(request, spec, found.outputs),
         ),
-        engine=Engine(__version__, str(torch.__version__), device, request.dtype, "exact"),
+        engine=Engine(__version__, str(torch.__version__), device, request.dtype, found.regime),
         scales=found.scales,
         axes=found.axes,
         gmsi=found.gmsi,

@@ -68,6 +68,14 @@ class Aggregation(str, Enum):
     sum = "sum"
 
 
+class Regime(str, Enum):
+    """Kernels formed and solved exactly, or only multiplied with; chosen by their size."""
+
+    auto = "auto"
+    exact = "exact"
+    krylov = "krylov"
+
+
 app = typer.Typer(
     name="spectral-audit",
     help="Audit trained PyTorch models: how far their outputs and explanations move when inputs or weights do.",
@@ -115,6 +123,7 @@ def score(
     dtype: Annotated[DType, typer.Option(help="Precision of the passes.")] = DType.float32,
     chunk: Annotated[int | None, typer.Option(min=1, help="Samples per pass; chosen by default.")] = None,
     aggregation: Annotated[Aggregation, typer.Option(help="How the axes become the index.")] = Aggregation.rss,
+    regime: Annotated[Regime, typer.Option(help="Kernels exact or by products; chosen by size.")] = Regime.auto,
 ) -> None:
     """Audit a checkpoint on real data and print the report."""
 
@@ -134,6 +143,7 @@ def score(
             dtype=dtype.value,
             chunk=chunk,
             aggregation=aggregation.value,
+            regime=regime.value,
         )
         _score(request, output_format, output)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .results import Finding, Severity
 from .subject import Subject
-from .sweep import Study, Sweep
+from .sweep import Study
 
 _SATURATED = 0.999
 _NAMED = 4
@@ -56,7 +56,7 @@ def model_findings(original: nn.Module, plan: Study) -> Iterator[Finding]:
         )
 
 
-def data_findings(subject: Subject, sweep: Sweep, accuracy: float | None, *, predicted: bool) -> Iterator[Finding]:
+def data_findings(subject: Subject, outputs: Tensor, accuracy: float | None, *, predicted: bool) -> Iterator[Finding]:
     """Facts about the probe set: chance accuracy, saturation, missing labels."""
     if predicted:
         yield _finding(
@@ -74,7 +74,7 @@ def data_findings(subject: Subject, sweep: Sweep, accuracy: float | None, *, pre
                 f"accuracy {accuracy:.1%} is no better than naming one class ({share:.1%}): check normalisation and "
                 "label map",
             )
-    confidence = _confidence(subject, sweep.outputs)
+    confidence = _confidence(subject, outputs)
     if confidence is not None and confidence > _SATURATED:
         yield _finding(
             "softmax.saturated",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +23,18 @@ from .lenses.attribution import AttributionSettings, read_attribution
 from .lenses.hessian import HessianReading, read_hessian
 from .lenses.jacobian import JacobianReading, read_jacobian
 from .lenses.kernel import KernelReading, read_kernel
+from .lenses.krylov import FirstOrder, read_krylov
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
-from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Spectra, Status
+from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Regime, Spectra, Status
 from .stability import Aggregation, PerSample, output_figures, stability
 from .subject import DTypeName, Subject, first_line, make_subject
-from .sweep import Study, Sweep, study, sweep
+from .sweep import Study, study, sweep
 
 # Rows nC of the exact kernels: their eigenvalues cost (nC)³ and three float64 copies are held.
 MAX_ROWS = 5120
 
+RegimeChoice = Literal["auto", "exact", "krylov"]
 Progress = Callable[[str, int, "int | None"], None]
 
 
@@ -40,7 +43,8 @@ class Settings:
     """How to measure: the same settings on the same machine give the same figures.
 
     `chunk` samples go through the model at a time (chosen when `None`); `weights` and `aggregation` define the index;
-    `hessian_tolerance` is the relative error at which Lanczos stops; `attribution` may be `None` to skip it.
+    `hessian_tolerance` is the relative error at which Lanczos stops; `regime` says whether kernels are formed, chosen
+    by their size when `auto`; `attribution` may be `None` to skip it.
     """
 
     seed: int = 0
@@ -50,6 +54,7 @@ class Settings:
     aggregation: Aggregation = "rss"
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(AXES, 1.0))
     hessian_tolerance: float = 1e-3
+    regime: RegimeChoice = "auto"
     attribution: AttributionSettings | None = field(default_factory=AttributionSettings)
 
 
@@ -135,7 +140,7 @@ def _measure(
         subject = make_subject(
             model, x, y, loss=loss, device=settings.device, dtype=settings.dtype, chunk=settings.chunk
         )
-        _check_size(subject)
+        regime = _regime(subject, settings)
         plan = study(subject, generators[0])
         if not plan.structured and not plan.generic:
             raise RefusedError(
@@ -145,11 +150,8 @@ def _measure(
                 remedy="check that the architecture registers its weights as parameters",
             )
         require_second_derivatives(subject, [*plan.structured, *plan.generic], generators[0])
-    with stages.stage("sweep", subject.n) as advance:
-        swept = sweep(subject, plan, advance)
-    with stages.stage("kernels"):
-        jacobian = read_jacobian(subject, swept)
-        kernel = read_kernel(subject, swept, generators[1])
+    swept = _first_order(subject, plan, regime, stages, generators[1])
+    jacobian, kernel = swept.jacobian, swept.kernel
     with stages.stage("hessian") as advance:
         hessian = read_hessian(
             subject, plan, kernel, generators[2], tolerance=settings.hessian_tolerance, advance=advance
@@ -177,10 +179,11 @@ def _measure(
             undefined=frozenset(undefined),
         )
     accuracy = _accuracy(subject, swept.outputs)
-    findings = [*hessian.findings, *data_findings(subject, swept, accuracy, predicted=y is None)]
+    findings = [*hessian.findings, *data_findings(subject, swept.outputs, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
     findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]
     return Measurement(
+        regime=regime,
         outputs=subject.outputs,
         accuracy=accuracy,
         loss=hessian.loss,
@@ -197,20 +200,39 @@ def _measure(
     )
 
 
-def _check_size(subject: Subject) -> None:
+def _first_order(
+    subject: Subject, plan: Study, regime: Regime, stages: _Stages, generator: torch.Generator
+) -> FirstOrder:
+    """Everything about J and G, by one sweep and exact kernels or by products."""
+    if regime == "krylov":
+        with stages.stage("products") as advance:
+            return read_krylov(subject, plan, generator, advance)
+    with stages.stage("sweep", subject.n) as advance:
+        swept = sweep(subject, plan, advance)
+    with stages.stage("kernels"):
+        kernel = read_kernel(subject, swept, generator)
+        return FirstOrder(swept.outputs, read_jacobian(subject, swept), kernel, swept.tensors, swept.backward_passes)
+
+
+def _regime(subject: Subject, settings: Settings) -> Regime:
     rows = subject.n * subject.outputs
-    if rows > MAX_ROWS:
+    if settings.regime == "auto":
+        return "exact" if rows <= MAX_ROWS else "krylov"
+    if settings.regime == "exact" and rows > MAX_ROWS:
         raise UsageError(
             "the kernel is too large for the exact regime",
             expected=f"samples × outputs of at most {MAX_ROWS}",
             found=f"{subject.n} × {subject.outputs} = {rows}",
             remedy=f"set sample.n to {MAX_ROWS // subject.outputs} or less (or pass --n)"
             if subject.outputs <= MAX_ROWS // 2
-            else "this version has no other regime: audit a head with fewer outputs",
+            else "leave out --regime exact",
         )
+    return settings.regime
 
 
-def _undefined(subject: Subject, swept: Sweep, figures: Tensor, deviation: Tensor, kind: str) -> dict[AxisName, str]:
+def _undefined(
+    subject: Subject, swept: FirstOrder, figures: Tensor, deviation: Tensor, kind: str
+) -> dict[AxisName, str]:
     """The axes that mean nothing here, and why."""
     found: dict[AxisName, str] = {}
     typical = figures.mean().sqrt() if kind == "rms output" else figures.median()
@@ -219,7 +241,7 @@ def _undefined(subject: Subject, swept: Sweep, figures: Tensor, deviation: Tenso
         found |= dict.fromkeys(("input", "weights", "kernel"), reason)
     if not deviation.any():
         found["input"] = "all inputs of the probe set are equal, so their scale X is zero"
-    if not swept.kernel.any():
+    if not swept.kernel.weights_typical.any() and not swept.kernel.ntk.trace:
         reason = "the gradient is zero for every weight at every sample: rounding or thresholds hide the model"
         found |= dict.fromkeys(AXES, reason)
     return found
@@ -276,7 +298,7 @@ def _accuracy(subject: Subject, outputs: Tensor) -> float | None:
     return float((predicted == subject.y).double().mean())
 
 
-def _layers(swept: Sweep, parameters: dict[str, nn.Parameter]) -> tuple[Layer, ...]:
+def _layers(swept: FirstOrder, parameters: dict[str, nn.Parameter]) -> tuple[Layer, ...]:
     """Every tensor's share of the three kernels' traces, largest raw share first."""
 
     def share(part: float, total: float) -> float:
@@ -308,7 +330,7 @@ def _ordered(findings: list[Finding]) -> list[Finding]:
 
 
 def _cost(
-    started: float, stages: _Stages, swept: Sweep, hessian: HessianReading, attribution: Attribution | None
+    started: float, stages: _Stages, swept: FirstOrder, hessian: HessianReading, attribution: Attribution | None
 ) -> Cost:
     # Linux counts kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -316,7 +338,7 @@ def _cost(
         seconds=time.perf_counter() - started,
         stages=dict(stages.seconds),
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        backward_passes=swept.backward_passes,
+        backward_passes=swept.passes,
         hessian_products=hessian.products,
         attribution_gradients=attribution.gradients if attribution else 0,
     )

@@ -13,6 +13,7 @@ SCHEMA = "spectral-audit/report/1"
 DEFINITION = "gmsi/1"
 
 Status = Literal["ok", "undefined", "unconverged"]
+Regime = Literal["exact", "krylov"]
 Severity = Literal["info", "warning", "error"]
 AxisName = Literal["input", "weights", "kernel", "curvature"]
 AXES: tuple[AxisName, ...] = ("input", "weights", "kernel", "curvature")
@@ -237,6 +238,7 @@ class Cost:
 class Measurement:
     """Everything measured on one model and one probe set, before files come into it."""
 
+    regime: Regime
     outputs: int
     accuracy: float | None
     loss: float
@@ -300,7 +302,7 @@ class Engine:
     torch: str
     device: str
     dtype: str
-    regime: Literal["exact", "krylov"]
+    regime: Regime
 
 
 @dataclass(frozen=True)

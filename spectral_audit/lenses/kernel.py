@@ -39,7 +39,7 @@ class KernelReading:
     weights_effective_rank: float | None
     raw_parameter_jacobian: float
     raw_ntk: float
-    raw_ntk_trace: float
+    raw_ntk_trace: float | None
     ntk: Spectrum
     gauss_newton: Spectrum
 

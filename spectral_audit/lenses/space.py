@@ -57,6 +57,19 @@ class ParameterSpace:
             total += torch.cat([g.flatten() for g in gradients])
         return total.to(self.subject.x)
 
+    def push_forward(self, v: Tensor) -> Tensor:
+        """G v = ∂f_i/∂θ·v (n, C) for `v` (p,): the derivative in u of the gradient Gᵀu, along v."""
+        pieces, chosen = self.split(v), list(self.parameters.values())
+        parts = []
+        for where in self.subject.chunks():
+            f = self.subject.forward(self.subject.x[where])
+            u = torch.zeros_like(f, requires_grad=True)
+            gradients = torch.autograd.grad(f, chosen, u, create_graph=True, materialize_grads=True)
+            pairs = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
+            (along,) = torch.autograd.grad([g for g, _ in pairs], u, [part for _, part in pairs])
+            parts.append(along)
+        return torch.cat(parts)
+
     def _scale(self, of: Callable[[Tensor], float]) -> Tensor:
         parts = [torch.full((p.numel(),), of(p), dtype=torch.float64) for p in self.parameters.values()]
         return torch.cat(parts).to(self.subject.x)

@@ -65,7 +65,7 @@ class Capture(TorchFunctionMode):
         return out
 
 
-def contributions(calls: list[Call], cotangents: list[Tensor], samples: int) -> dict[str, Contribution]:
+def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Contribution]:
     """The gradient rows of every captured parameter, summed over its calls, for `cotangents` (n, C, *out) per call.
 
     Raises `RefusedError` when an input was overwritten after its use, since no gradient can be right then.

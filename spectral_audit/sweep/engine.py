@@ -92,7 +92,7 @@ def _chunk(subject: Subject, plan: Study, where: slice) -> tuple[Tensor, Tensor,
     with capture:
         out = subject.forward(x)
     cotangents = _cotangents(subject, out, x, capture.calls)
-    found = contributions(capture.calls, cotangents[1:], len(x))
+    found = contributions(capture.calls, cotangents[1:])
     return out.detach().double(), cotangents[0].flatten(2), found
 
 

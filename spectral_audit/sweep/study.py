@@ -108,7 +108,7 @@ def _by_rule(subject: Subject, x: Tensor, cotangent: Tensor, wanted: frozenset[s
         return {}
     grads = torch.autograd.grad((out * cotangent).sum(), [c.edge for c in calls], allow_unused=True)
     g = [x.new_zeros(c.shape) if grad is None else grad for c, grad in zip(calls, grads, strict=True)]
-    found = contributions(calls, [one[:, None] for one in g], 2)
+    found = contributions(calls, [one[:, None] for one in g])
     return {
         name: (c.rows() if isinstance(c, Pair) else c).reshape(2, -1) for name, c in found.items() if name not in apart
     }
