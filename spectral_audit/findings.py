@@ -84,6 +84,16 @@ def data_findings(subject: Subject, outputs: Tensor, accuracy: float | None, *, 
         )
 
 
+def regime_finding(rows: int) -> Finding:
+    """What the Krylov regime leaves unmeasured."""
+    return _finding(
+        "engine.krylov",
+        "info",
+        f"kernels of {rows:,} rows were multiplied with and not formed: λmax of the trace-style kernel and the effective "
+        "ranks of the input and weights axes are not measured",
+    )
+
+
 def gradient_finding(gradient_norm: float, top: float) -> Finding:
     """The first-order condition behind every reading of the Hessian."""
     step = f"; gradient descent needs a step below 2/λmax = {2 / top:.3g}, if the gradient is small" if top > 0 else ""

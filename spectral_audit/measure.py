@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InconclusiveError, RefusedError, UsageError
-from .findings import data_findings, gradient_finding, model_findings, undefined_finding
+from .findings import data_findings, gradient_finding, model_findings, regime_finding, undefined_finding
 from .lenses.attribution import AttributionSettings, read_attribution
 from .lenses.hessian import HessianReading, read_hessian
 from .lenses.jacobian import JacobianReading, read_jacobian
@@ -181,6 +181,8 @@ def _measure(
     accuracy = _accuracy(subject, swept.outputs)
     findings = [*hessian.findings, *data_findings(subject, swept.outputs, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
+    if regime == "krylov":
+        findings.append(regime_finding(subject.n * subject.outputs))
     findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]
     return Measurement(
         regime=regime,
