@@ -89,8 +89,8 @@ def regime_finding(rows: int) -> Finding:
     return _finding(
         "engine.krylov",
         "info",
-        f"kernels of {rows:,} rows were multiplied with and not formed: λmax of the trace-style kernel and the effective "
-        "ranks of the input and weights axes are not measured",
+        f"kernels of {rows:,} rows were multiplied with and not formed: λmax of the trace-style kernel and the "
+        "effective ranks of the input and weights axes are not measured",
     )
 
 
