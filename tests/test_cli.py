@@ -508,10 +508,10 @@ def nothing_to_audit(case):
     return case.built_by(UNUSED, {"gain": torch.ones(2)})
 
 
-def too_many_rows(case):
+def too_many_rows_for_the_exact_regime(case):
     case.x, case.y = np.ones((2600, 4), dtype=np.float32), np.zeros(2600, dtype=np.int64)
     case.save()
-    return ["--n", 2600]
+    return ["--n", 2600, "--regime", "exact"]
 
 
 def seed_of_many_bits(case):
@@ -576,7 +576,7 @@ SPOILED = [
     (mixed_batch, 3, ["model.pt", "mixes the samples"]),
     (mixed_batch_of_two_or_more, 3, ["model.pt", "mixes the samples"]),
     (nothing_to_audit, 3, ["model.pt", "at least one parameter"]),
-    (too_many_rows, 2, ["model.pt", "5120", "2600 × 3 = 7800", "--n"]),
+    (too_many_rows_for_the_exact_regime, 2, ["model.pt", "5120", "2600 × 3 = 7800", "--n"]),
     (unknown_weights, 2, ["model.pt", "ema"]),
     (seed_of_many_bits, 2, ["--seed", "71 bits"]),
     (target_out_of_range, 2, ["attribution.target", "from 0 to 2"]),
