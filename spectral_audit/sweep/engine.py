@@ -17,6 +17,7 @@ from torch.autograd.graph import get_gradient_edge
 from spectral_audit.linalg.gram import GramSum, dense_cost, pair_cost
 from spectral_audit.subject import Subject, exact_arithmetic
 
+from .agreement import agreeing
 from .capture import Call, Capture, contributions
 from .generic import generic_rows
 from .rules import Contribution, Pair
@@ -76,13 +77,15 @@ def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None
             for name, contribution in found.items():
                 stored[name].append(_smaller(contribution))
             advance(where.stop - where.start)
-    if plan.generic:
-        for name, dense in generic_rows(subject, plan.generic, lambda samples: None).items():
+    trusted = agreeing(subject, stored)
+    generic = [name for name in (*plan.structured, *plan.generic) if name not in trusted]
+    if generic:
+        for name, dense in generic_rows(subject, generic, lambda samples: None).items():
             stored[name] = [dense]
     sums = GramSum(n, c, 3, device=subject.x.device)
-    tensors = _contract(subject, plan, stored, sums)
+    tensors = _contract(subject, {k: "+".join(plan.uses[k]) for k in trusted}, stored, sums)
     kernel, worst, typical = sums.matrices()
-    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, c * (2 if plan.generic else 1))
+    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, c * (2 if generic else 1))
 
 
 def _chunk(subject: Subject, plan: Study, where: slice) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
@@ -137,9 +140,12 @@ def _smaller(contribution: Contribution) -> Contribution:
 
 
 def _contract(
-    subject: Subject, plan: Study, stored: dict[str, list[Contribution]], sums: GramSum
+    subject: Subject, rules: dict[str, str], stored: dict[str, list[Contribution]], sums: GramSum
 ) -> tuple[TensorShare, ...]:
-    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product."""
+    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product.
+
+    `rules` names the functions of those that were contracted by rule.
+    """
     shares = []
     small: list[Tensor] = []
     for name, parameter in subject.parameters().items():
@@ -153,7 +159,7 @@ def _contract(
         else:
             coefficients = (1.0, scale**2, scale**2 / parameter.numel())
             diagonal, how = _add(contribution, sums, coefficients)
-        rule = "generic" if name in plan.generic else f"{'+'.join(plan.uses[name])}:{how}"
+        rule = f"{rules[name]}:{how}" if name in rules else "generic"
         trace = float(diagonal[:, : subject.rank].sum())
         norm = float(parameter.detach().double().norm())
         shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, trace))

@@ -138,10 +138,9 @@ class Watcher(TorchFunctionMode):
 
     def dependence(self, tensor: Tensor) -> Dependence:
         """What `tensor` depends on; a tensor of unseen origin that carries gradients makes the model opaque."""
-        known = self._known.get(id(tensor))
-        if known is None:
-            self.opaque = self.opaque or tensor.requires_grad
-            return Dependence(False, frozenset())
+        known = self._known.get(id(tensor), Dependence(False, frozenset()))
+        if tensor.requires_grad and not (known.on_input or known.parameters):
+            self.opaque = True
         return known
 
     def _note_parameters(self, name: str, bound: dict[str, Any], inputs: list[Tensor]) -> None:
@@ -180,7 +179,8 @@ class Watcher(TorchFunctionMode):
 
     def _pass_on(self, written: list[Tensor], before: list[Dependence]) -> None:
         merged = Dependence(any(d.on_input for d in before), frozenset().union(*(d.parameters for d in before)))
-        for tensor in written:
+        # What is written into a view is in its base as well.
+        for tensor in [*written, *(t._base for t in written if t._base is not None)]:
             self._alive.append(tensor)
             old = self._known.get(id(tensor), merged)
             self._known[id(tensor)] = Dependence(old.on_input or merged.on_input, old.parameters | merged.parameters)

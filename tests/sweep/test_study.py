@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spectral_audit.errors import RefusedError
+from spectral_audit.measure import Settings, measure
 from spectral_audit.subject import make_subject
 from spectral_audit.sweep import Study, study
+from tests.reference import reference
 
 
 class Net(nn.Module):
@@ -140,3 +142,54 @@ def test_a_model_that_mixes_its_batch_is_refused() -> None:
     net = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
     with pytest.raises(RefusedError, match="mixes the samples"):
         studied(net, 5)
+
+
+class Experts(nn.Module):
+    """Every sample goes to one of two experts by the sign of its first entry, in one batch each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(5, 3), nn.Linear(5, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.new_zeros(len(x), 3)
+        for expert, mask in zip(self.experts, (x[:, 0] > 0, x[:, 0] <= 0), strict=True):
+            out = out.index_put((mask.nonzero()[:, 0],), expert(x[mask]))
+        return out
+
+
+class Sorted(nn.Module):
+    """Samples pass the layer in the order of their first entry and come back in their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x[:, 0].argsort()
+        return self.second(torch.tanh(self.first(x[order]))[order.argsort()])
+
+
+@pytest.mark.parametrize("model", [Experts, Sorted])
+def test_samples_that_are_routed_or_sorted_are_still_told_apart(model: type[nn.Module]) -> None:
+    """The first two samples keep their order and share an expert: only the others show that rows are not samples."""
+    torch.manual_seed(0)
+    net = model()
+    x = torch.randn(9, 5)
+    x[:2, 0] = torch.tensor([0.1, 0.2])
+    y = torch.arange(9) % 3
+    truth = reference(net, x, y, "cross_entropy")
+    found = measure(net, x, y, settings=Settings(dtype="float64", attribution=None))
+    torch.testing.assert_close(
+        torch.tensor(found.spectra.ntk.values, dtype=torch.float64), truth.ntk, rtol=1e-8, atol=1e-10
+    )
+    assert found.axes.weights.worst.value == pytest.approx(truth.weights[0], rel=1e-8)
+
+
+def test_writing_into_a_view_is_seen_in_its_base() -> None:
+    def forward(self: Net, x: Tensor) -> Tensor:
+        h = torch.zeros(len(x), 4, dtype=x.dtype)
+        h[:, :2].add_(self.a(x))
+        return self.head(h * h)
+
+    assert not studied(Net(forward, a=nn.Linear(5, 2), head=nn.Linear(4, 3)), 5).piecewise_linear
