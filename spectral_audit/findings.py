@@ -79,8 +79,8 @@ def data_findings(subject: Subject, outputs: Tensor, accuracy: float | None, *, 
         yield _finding(
             "softmax.saturated",
             "warning",
-            f"half of the samples have a probability above {confidence:.4f}: the loss is flat because the model is "
-            "confident",
+            f"half of the samples have a probability of at least {min(confidence, 0.9999):.4f}: the loss is flat "
+            "because the model is confident",
         )
 
 

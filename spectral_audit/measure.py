@@ -99,8 +99,19 @@ def measure(
     settings = settings or Settings()
     try:
         found = _measure(model, x, y, loss, settings, progress)
+    except torch.OutOfMemoryError:
+        raise
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch re-exports it without saying so
         raise _overflow(settings, f"an eigenvalue solver failed: {first_line(error)}") from error
+    except (RuntimeError, NotImplementedError) as error:
+        if "allocate memory" in str(error):
+            raise
+        raise RefusedError(
+            "the model cannot be differentiated the way an audit needs",
+            expected="operations with a first and a second derivative",
+            found=first_line(error),
+            remedy="replace it: sparse gradients, reentrant checkpoints and in-place changes of views lack them",
+        ) from error
     bad = next(_non_finite(found), None)
     if bad is not None:
         raise _overflow(settings, f"{bad} is not finite")
@@ -237,7 +248,7 @@ def _undefined(
 ) -> dict[AxisName, str]:
     """The axes that mean nothing here, and why."""
     found: dict[AxisName, str] = {}
-    typical = figures.mean().sqrt() if kind == "rms output" else figures.median()
+    typical = figures.mean().sqrt() if kind == "rms output" else torch.quantile(figures, 0.5)
     if float(typical) <= 16 * torch.finfo(subject.x.dtype).eps * float(swept.outputs.abs().max()):
         reason = f"the output scale M ({kind}) is zero, so there is nothing to relate changes to"
         found |= dict.fromkeys(("input", "weights", "kernel"), reason)

@@ -24,7 +24,9 @@ _NOISE = 0.02
 _MIN_STEPS, _MAX_STEPS = 32, 96
 # Random starts times parameters: below it, one start's quadrature is too noisy.
 _QUADRATURE_WEIGHT = 10_000
-_MAX_TRACE_PROBES = 30
+_MIN_TRACE_PROBES, _MAX_TRACE_PROBES = 8, 30
+# Parameters up to which the diagonal is taken entry by entry.
+_EXACT_TRACE = 64
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ def _worst(
 ) -> tuple[Tensor, float, bool]:
     """Per-sample quadratic forms at the dominant eigenvector of T H T, its residual, and whether it converged."""
     t = space.worst_scale()
-    start = t * space.pull_back(cotangent)
-    if not start.any():
+    if not t.any():
         return torch.zeros(space.subject.n, dtype=torch.float64, device=t.device), 0.0, True
-    # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed.
-    noise = space.random_vector(generator)
-    start = start / start.norm() + _NOISE * noise / noise.norm()
+    noise = t * space.random_vector(generator)
+    start = t * space.pull_back(cotangent)
+    # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed. Where the
+    # softmax is saturated to the last digit, noise is all there is.
+    start = start / start.norm() + _NOISE * noise / noise.norm() if start.any() else noise
     rule = dominant_converged(tolerance)
     ritz = lanczos(lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule)
     k = int(ritz.values.abs().argmax())
@@ -136,20 +139,28 @@ def _worst(
 
 
 def _remainder(space: ParameterSpace, scale: Tensor, generator: torch.Generator) -> Tensor:
-    """Hutchinson estimates (probes, n) of tr(s(∇²ℓ_i − G_iᵀS_iG_i)s) with Rademacher probes, until 1 % or the limit."""
+    """Hutchinson estimates (probes, n) of tr(s(∇²ℓ_i − G_iᵀS_iG_i)s) with Rademacher probes, until 1 % or the limit.
+
+    For few parameters the diagonal is taken entry by entry: one exact row (1, n).
+    """
+    if space.size <= _EXACT_TRACE:
+        units = torch.diag(scale)
+        return torch.stack([quadratic_forms(space, row)[1] for row in units]).sum(0, keepdim=True)
     estimates: list[Tensor] = []
     while len(estimates) < _MAX_TRACE_PROBES:
         gauss_newton, rest = quadratic_forms(space, scale * space.random_signs(generator))
         estimates.append(rest)
         found = torch.stack(estimates)
-        if len(estimates) >= 4 and _probe_error(found) <= 0.01 * float((gauss_newton + rest).mean().abs()):
+        if len(estimates) >= _MIN_TRACE_PROBES and _probe_error(found) <= 0.01 * float(
+            (gauss_newton + rest).mean().abs()
+        ):
             break
     return torch.stack(estimates)
 
 
 def _probe_error(estimates: Tensor | None) -> float:
     """Standard error over probes of the mean over samples; 0 where nothing was estimated."""
-    if estimates is None:
+    if estimates is None or len(estimates) < 2:
         return 0.0
     means = estimates.mean(1)
     return float(means.std() / len(means) ** 0.5)

@@ -53,7 +53,7 @@ def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
     defined = bool(alive.any())
     count = eigenvalues.shape[1]
     mean_entropy = float(s.mean()) if defined else None
-    smallest = float(values[-1])
+    resolved = values[values > count * torch.finfo(subject.x.dtype).eps * values[0]]
     return Spectrum(
         operator="J_i = Qᵀ ∂f/∂x, root mean square over samples",
         kind="singular values",
@@ -65,7 +65,7 @@ def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
         normalized_entropy=None if mean_entropy is None or count < 2 else mean_entropy / math.log(count),
         effective_rank=float(s.exp().mean()) if defined else None,
         stable_rank=float((total / top).mean()) if defined else None,
-        condition=float(values[0]) / smallest if smallest > 0 else None,
+        condition=float(values[0] / resolved[-1]) if len(resolved) else None,
         trace=float(eigenvalues.sum(1).mean()),
         frobenius=float(eigenvalues.sum(1).mean().sqrt()),
         status="ok" if defined else "undefined",

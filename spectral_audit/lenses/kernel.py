@@ -119,7 +119,7 @@ def _mean_effective_rank(eigenvalues: Tensor) -> float | None:
 
 def _spectrum(operator: str, matrix: Tensor, eps: float) -> Spectrum:
     values = torch.linalg.eigvalsh(matrix).flip(0)
-    found = measures(values)
+    found = measures(values, eps)
     return Spectrum(
         operator=operator,
         kind="eigenvalues",

@@ -33,10 +33,10 @@ def entropy(weights: Tensor) -> Tensor:
     return torch.special.entr(p).sum(-1)
 
 
-def measures(eigenvalues: Tensor) -> Measures:
+def measures(eigenvalues: Tensor, eps: float = torch.finfo(torch.float64).eps) -> Measures:
     """Measures of a positive semidefinite spectrum, `eigenvalues` (r,) in any order.
 
-    Values below the rounding level r·eps·λmax count as zero for the condition number only.
+    Values below r·`eps`·λmax, the rounding level of the passes behind them, count as zero for the condition number.
     """
     values = eigenvalues.double().flatten()
     top = float(values.max())
@@ -45,7 +45,7 @@ def measures(eigenvalues: Tensor) -> Measures:
     if not top > 0:
         return Measures(trace, frobenius, None, None, None, None, None)
     s = float(entropy(values.clamp_min(0)))
-    positive = values[values > len(values) * torch.finfo(torch.float64).eps * top]
+    positive = values[values > len(values) * eps * top]
     return Measures(
         trace=trace,
         frobenius=frobenius,

@@ -17,7 +17,7 @@ from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
 
 from .capture import Capture, contributions
 from .rules import ROLES, Pair
-from .trace import Facts, Watcher, facts_of
+from .trace import Facts, Watcher, facts_of, merged
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     x = subject.x[:2]
     cotangent = torch.randn(2, subject.outputs, generator=generator, dtype=torch.float64).to(x)
     with exact_arithmetic():
-        facts, gradients = _reference(subject, x, cotangent)
-        reaching = [name for name, g in gradients.items() if g is not None]
+        facts, reached = _watch(subject)
+        gradients = _reference(subject, x, cotangent)
+        reaching = [name for name in gradients if name in reached]
         by_rule = _by_rule(subject, x, cotangent, facts.structured.intersection(reaching))
     structured = [n for n in reaching if n in by_rule and _agree(by_rule[n], gradients[n])]
     return Study(
@@ -59,28 +60,40 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     )
 
 
-def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> tuple[Facts, dict[str, Tensor | None]]:
-    """Watched facts, and autograd's gradients (2, p_t) of u_i·f(x_i) for i = 0, 1; `None` where none arrives."""
-    x = x.clone().requires_grad_(x.is_floating_point())
+def _watch(subject: Subject) -> tuple[Facts, set[str]]:
+    """Dataflow facts of every chunk of the probe set together, and the parameters that autograd reaches in any.
+
+    Two samples would not do: a model may send others through other layers.
+    """
+    found: list[Facts] = []
+    reached: set[str] = set()
     with subject.trainable() as parameters:
-        watcher = Watcher(x, parameters, ROLES)
-        with watcher:
-            raw = subject.model(x)
-        if not outputs_2d(raw).requires_grad:
-            raise RefusedError(
-                "the model's outputs carry no gradient",
-                expected="outputs that autograd can differentiate with respect to the weights",
-                found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
-                remedy="take those out of the model's forward",
-            )
-        facts = facts_of(watcher, raw)
+        for where in subject.chunks():
+            x = subject.x[where].clone().requires_grad_(True)
+            watcher = Watcher(x, parameters, ROLES)
+            with watcher:
+                raw = subject.model(x)
+            out = outputs_2d(raw)
+            if not out.requires_grad:
+                raise RefusedError(
+                    "the model's outputs carry no gradient",
+                    expected="outputs that autograd can differentiate with respect to the weights",
+                    found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
+                    remedy="take those out of the model's forward",
+                )
+            found.append(facts_of(watcher, raw))
+            gradients = torch.autograd.grad(out.sum(), list(parameters.values()), allow_unused=True)
+            reached |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
+    return merged(found), reached
+
+
+def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> dict[str, Tensor | None]:
+    """Autograd's gradients (2, p_t) of u_i·f(x_i) for i = 0, 1; `None` where none arrives."""
+    with subject.trainable() as parameters:
+        out = subject.forward(x)
+        chosen = list(parameters.values())
         per_sample = [
-            torch.autograd.grad(
-                (outputs_2d(raw)[i] * cotangent[i]).sum(),
-                list(parameters.values()),
-                retain_graph=True,
-                allow_unused=True,
-            )
+            torch.autograd.grad((out[i] * cotangent[i]).sum(), chosen, retain_graph=True, allow_unused=True)
             for i in range(2)
         ]
     gradients: dict[str, Tensor | None] = {}
@@ -88,7 +101,7 @@ def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> tuple[Facts, d
         alive = [g for g in (first, second) if g is not None]
         rows = [torch.zeros_like(alive[0]) if g is None else g for g in (first, second)] if alive else []
         gradients[name] = torch.stack([r.flatten() for r in rows]) if rows else None
-    return facts, gradients
+    return gradients
 
 
 def _by_rule(subject: Subject, x: Tensor, cotangent: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:

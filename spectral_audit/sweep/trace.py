@@ -109,7 +109,10 @@ class Watcher(TorchFunctionMode):
         self._names = {id(p): name for name, p in parameters.items()}
         self._known = {id(x): Dependence(True, frozenset())}
         self._known |= {id(p): Dependence(False, frozenset([name])) for name, p in parameters.items()}
-        self._alive: list[Tensor] = [x, *parameters.values()]  # an id is only unique while its tensor lives
+        # By memory; held on to, because an id is only unique while its tensor lives.
+        self._kin: dict[int, list[Tensor]] = {}
+        for tensor in (x, *parameters.values()):
+            self._kin.setdefault(_memory(tensor), []).append(tensor)
         self.structured: dict[str, set[str]] = {}
         self.unstructured: set[str] = set()
         self.blockers: list[str] = []
@@ -133,7 +136,7 @@ class Watcher(TorchFunctionMode):
         if written:
             self._note_parameters(name, bind(func, args, kwargs), inputs)
             self._note_shape(name, func, args, kwargs, before)
-            self._pass_on(written, before)
+            self._pass_on(written, before, inputs)
         return out
 
     def dependence(self, tensor: Tensor) -> Dependence:
@@ -177,20 +180,34 @@ class Watcher(TorchFunctionMode):
         if len(parameters) != len(set(parameters)):
             self.curved.append(name)
 
-    def _pass_on(self, written: list[Tensor], before: list[Dependence]) -> None:
+    def _pass_on(self, written: list[Tensor], before: list[Dependence], inputs: list[Tensor]) -> None:
         merged = Dependence(any(d.on_input for d in before), frozenset().union(*(d.parameters for d in before)))
-        # What is written into a view is in its base as well.
-        for tensor in [*written, *(t._base for t in written if t._base is not None)]:
-            self._alive.append(tensor)
-            old = self._known.get(id(tensor), merged)
-            self._known[id(tensor)] = Dependence(old.on_input or merged.on_input, old.parameters | merged.parameters)
+        for tensor in written:
+            # What is written into a tensor is in every view of the same memory.
+            kin = self._kin.setdefault(_memory(tensor), [])
+            if not any(t is tensor for t in kin):
+                kin.append(tensor)
+            for relative in kin if any(t is tensor for t in inputs) or tensor._base is not None else [tensor]:
+                old = self._known.get(id(relative), merged)
+                self._known[id(relative)] = Dependence(
+                    old.on_input or merged.on_input, old.parameters | merged.parameters
+                )
+
+
+def _memory(tensor: Tensor) -> int:
+    """What tells one piece of memory from another; wrapped tensors without one stand for themselves."""
+    try:
+        return tensor.untyped_storage().data_ptr() or -id(tensor)
+    except (RuntimeError, NotImplementedError):
+        return -id(tensor)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The answers: see the module's docstring. `curved_by` and `unseen` say what stood in the way."""
+    """The answers: see the module's docstring. `curved_by` names the functions that are not piecewise linear."""
 
     structured: frozenset[str]
+    unstructured: frozenset[str]
     uses: dict[str, tuple[str, ...]]
     piecewise_linear: bool
     multilinear: bool
@@ -204,8 +221,29 @@ def facts_of(watcher: Watcher, output: Tensor) -> Facts:
     structured = frozenset() if opaque else frozenset(watcher.structured) - watcher.unstructured
     return Facts(
         structured=structured,
+        unstructured=frozenset(watcher.unstructured),
         uses={name: tuple(sorted(functions)) for name, functions in watcher.structured.items()},
         piecewise_linear=not (opaque or watcher.blockers),
         multilinear=not (opaque or watcher.curved),
         curved_by=tuple(dict.fromkeys(watcher.blockers)),
     )
+
+
+def merged(found: list[Facts]) -> Facts:
+    """What holds in every one of several passes."""
+    names = {name for facts in found for name in facts.uses}
+    ever = {name: tuple(sorted({f for facts in found for f in facts.uses.get(name, ())})) for name in names}
+    # Structured where seen at all: a pass that does not use a parameter says nothing against its rule.
+    doubtful = {name for facts in found for name in facts.uses if name not in facts.structured}
+    return Facts(
+        structured=frozenset().union(*(facts.structured for facts in found)) - doubtful - _unstructured(found),
+        uses=ever,
+        unstructured=_unstructured(found),
+        piecewise_linear=all(facts.piecewise_linear for facts in found),
+        multilinear=all(facts.multilinear for facts in found),
+        curved_by=tuple(dict.fromkeys(f for facts in found for f in facts.curved_by)),
+    )
+
+
+def _unstructured(found: list[Facts]) -> frozenset[str]:
+    return frozenset().union(*(facts.unstructured for facts in found))

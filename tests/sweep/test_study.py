@@ -193,3 +193,14 @@ def test_writing_into_a_view_is_seen_in_its_base() -> None:
         return self.head(h * h)
 
     assert not studied(Net(forward, a=nn.Linear(5, 2), head=nn.Linear(4, 3)), 5).piecewise_linear
+
+
+def test_writing_into_a_base_is_seen_in_its_views() -> None:
+    def forward(self: Net, x: Tensor) -> Tensor:
+        h = self.a(x).clone()
+        view = h[:, :2]
+        h.mul_(self.q)
+        return self.head(view * self.q[:2])
+
+    net = Net(forward, a=nn.Linear(5, 4), head=nn.Linear(2, 3), q=nn.Parameter(torch.ones(4)))
+    assert not studied(net, 5).multilinear
