@@ -84,6 +84,15 @@ def data_findings(subject: Subject, outputs: Tensor, accuracy: float | None, *, 
         )
 
 
+def no_input_gradient() -> Finding:
+    """The input axis is zero because nothing can be differentiated, not because the model is stable."""
+    return _finding(
+        "input.no_gradient",
+        "warning",
+        "no gradient reaches the input (it is rounded or used as an index): the input axis says nothing here",
+    )
+
+
 def regime_finding(rows: int) -> Finding:
     """What the Krylov regime leaves unmeasured."""
     return _finding(

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InconclusiveError, RefusedError, UsageError
-from .findings import data_findings, gradient_finding, model_findings, regime_finding, undefined_finding
+from .findings import (
+    data_findings,
+    gradient_finding,
+    model_findings,
+    no_input_gradient,
+    regime_finding,
+    undefined_finding,
+)
 from .lenses.attribution import AttributionSettings, read_attribution
 from .lenses.hessian import HessianReading, read_hessian
 from .lenses.jacobian import JacobianReading, read_jacobian
@@ -153,13 +160,6 @@ def _measure(
         )
         regime = _regime(subject, settings)
         plan = study(subject, generators[0])
-        if not plan.structured and not plan.generic:
-            raise RefusedError(
-                "nothing to audit",
-                expected="a model with at least one parameter that reaches its output",
-                found="none",
-                remedy="check that the architecture registers its weights as parameters",
-            )
         require_second_derivatives(subject, [*plan.structured, *plan.generic], generators[0])
     swept = _first_order(subject, plan, regime, stages, generators[1])
     jacobian, kernel = swept.jacobian, swept.kernel
@@ -192,6 +192,8 @@ def _measure(
     accuracy = _accuracy(subject, swept.outputs)
     findings = [*hessian.findings, *data_findings(subject, swept.outputs, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
+    if not jacobian.spectral.any():
+        findings.append(no_input_gradient())
     if regime == "krylov":
         findings.append(regime_finding(subject.n * subject.outputs))
     findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]

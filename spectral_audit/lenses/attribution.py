@@ -156,7 +156,7 @@ def read_attribution(
         search_steps=settings.search_steps,
         gradients=attribution_map.gradients,
         excluded=int((~alive).sum()),
-        piecewise_linear=curvature is None,
+        piecewise_linear=flat or (curvature is None and bool(alive.any())),
         random=_summary(random, alive, classes=subject.loss != "mse"),
         worst=_summary([worst], alive, classes=subject.loss != "mse"),
         curvature=curvature,

@@ -44,6 +44,13 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     cotangent = torch.randn(2, subject.outputs, generator=generator, dtype=torch.float64).to(x)
     with exact_arithmetic():
         facts, reached = _watch(subject)
+        if not reached:
+            raise RefusedError(
+                "nothing to audit",
+                expected="a model with at least one parameter that reaches its output",
+                found="none",
+                remedy="check that the architecture registers its weights as parameters",
+            )
         gradients = _reference(subject, x, cotangent)
         reaching = [name for name in gradients if name in reached]
         by_rule = _by_rule(subject, x, cotangent, facts.structured.intersection(reaching))
@@ -82,7 +89,8 @@ def _watch(subject: Subject) -> tuple[Facts, set[str]]:
                     remedy="take those out of the model's forward",
                 )
             found.append(facts_of(watcher, raw))
-            gradients = torch.autograd.grad(out.sum(), list(parameters.values()), allow_unused=True)
+            chosen = list(parameters.values())
+            gradients = torch.autograd.grad(out.sum(), chosen, allow_unused=True) if chosen else ()
             reached |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
     return merged(found), reached
 
