@@ -7,6 +7,7 @@ spectra of the untouched outputs, since B is orthogonal. So the raw and the rela
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from spectral_audit.linalg.gram import GramSum, dense_cost, pair_cost
+from spectral_audit.linalg.gram import GramSum
 from spectral_audit.subject import Subject, exact_arithmetic
 
-from .agreement import agreeing
 from .capture import Call, Capture, contributions
 from .generic import generic_rows
-from .rules import Contribution, Pair
+from .rowstore import RowStore
+from .rules import Contribution
 from .study import Study
 
 # Gradient rows formed at a time, and intermediates of a pairwise contraction, in bytes.
-_ROWS_MEMORY = 512 * 2**20
+_ROWS_MEMORY = 256 * 2**20
 
 Advance = Callable[[int], None]
 
@@ -69,41 +70,64 @@ def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None
     n, c = subject.n, subject.outputs
     outputs = subject.x.new_empty((n, c), dtype=torch.float64)
     factors: list[Tensor] = []
-    stored: dict[str, list[Contribution]] = {name: [] for name in plan.structured}
+    stored = {name: RowStore(n) for name in (*plan.structured, *plan.generic)}
+    buffers = _Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
-            outputs[where], rows, found = _chunk(subject, plan, where)
+            outputs[where], rows, found = _chunk(subject, plan, where, buffers)
             factors.append(_factor(rows))
             for name, contribution in found.items():
-                stored[name].append(_smaller(contribution))
+                stored[name].put(where, contribution)
             advance(where.stop - where.start)
-    trusted = agreeing(subject, stored)
-    generic = [name for name in (*plan.structured, *plan.generic) if name not in trusted]
-    if generic:
-        for name, dense in generic_rows(subject, generic, lambda samples: None).items():
-            stored[name] = [dense]
+    if plan.generic:
+        for name, dense in generic_rows(subject, plan.generic, lambda samples: None).items():
+            stored[name].rows = dense
+    buffers.clear()
     sums = GramSum(n, c, 3, device=subject.x.device)
-    tensors = _contract(subject, {k: "+".join(plan.uses[k]) for k in trusted}, stored, sums)
-    kernel, worst, typical = sums.matrices()
-    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, c * (2 if generic else 1))
+    tensors = _contract(subject, plan, stored, sums)
+    kernel, worst, typical = sums.matrices
+    passes = c * (2 if plan.generic else 1)
+    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
 
 
-def _chunk(subject: Subject, plan: Study, where: slice) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
+class _Buffers:
+    """Memory for the cotangents of a chunk, kept for the next one: fresh memory costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+
+    def clear(self) -> None:
+        """Let go of all memory."""
+        self._kept.clear()
+
+    def take(self, index: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Uninitialised memory number `index`, of `shape`."""
+        size = math.prod(shape)
+        if index == len(self._kept):
+            self._kept.append(like.new_empty(size))
+        if len(self._kept[index]) < size:
+            self._kept[index] = like.new_empty(size)
+        return self._kept[index][:size].view(shape)
+
+
+def _chunk(
+    subject: Subject, plan: Study, where: slice, buffers: _Buffers
+) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
     """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""
     x = subject.x[where].clone().requires_grad_(True)
     capture = Capture(subject.parameters(), plan.structured)
     with capture:
         out = subject.forward(x)
-    cotangents = _cotangents(subject, out, x, capture.calls)
+    cotangents = _cotangents(subject, out, x, capture.calls, buffers)
     found = contributions(capture.calls, cotangents[1:])
     return out.detach().double(), cotangents[0].flatten(2), found
 
 
-def _cotangents(subject: Subject, out: Tensor, x: Tensor, calls: list[Call]) -> list[Tensor]:
+def _cotangents(subject: Subject, out: Tensor, x: Tensor, calls: list[Call], buffers: _Buffers) -> list[Tensor]:
     """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for z the input `x` (m, *shape) and the output of every call."""
     rotated = (out @ subject.basis).sum(0)
     shapes = [x.shape, *(call.shape for call in calls)]
-    stacked = [x.new_empty(s[0], subject.outputs, *s[1:]) for s in shapes]
+    stacked = [buffers.take(i, x, (s[0], subject.outputs, *s[1:])) for i, s in enumerate(shapes)]
     targets = [get_gradient_edge(x), *(call.edge for call in calls)]
     for k in range(subject.outputs):
         gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
@@ -130,70 +154,28 @@ def _factor(rows: Tensor) -> Tensor:
     return values.clamp_min(0).sqrt()[:, :, None] * vectors.mT
 
 
-def _smaller(contribution: Contribution) -> Contribution:
-    """Keep a pair only where it takes less memory than the gradient rows it stands for."""
-    if not isinstance(contribution, Pair):
-        return contribution.flatten(2)
-    n, c, groups, _, out = contribution.g.shape
-    entries = n * c * groups * out * contribution.a.shape[3]
-    return contribution if contribution.a.numel() + contribution.g.numel() < entries else contribution.rows()
-
-
-def _contract(
-    subject: Subject, rules: dict[str, str], stored: dict[str, list[Contribution]], sums: GramSum
-) -> tuple[TensorShare, ...]:
-    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product.
-
-    `rules` names the functions of those that were contracted by rule.
-    """
+def _contract(subject: Subject, plan: Study, stored: dict[str, RowStore], sums: GramSum) -> tuple[TensorShare, ...]:
+    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product."""
     shares = []
     small: list[Tensor] = []
+    buffer = subject.x.new_empty(_ROWS_MEMORY // subject.x.element_size())
     for name, parameter in subject.parameters().items():
         if name not in stored:
             continue
-        contribution = _join(stored.pop(name))
+        store = stored.pop(name)
         scale = relative_scale(parameter)
-        if scale == 0 and isinstance(contribution, Tensor):
-            small.append(contribution)
-            diagonal, how = _row_norms(contribution), "rows"
+        if scale == 0 and isinstance(store.rows, Tensor):
+            small.append(store.rows)
+            diagonal, how = _row_norms(store.rows), "rows"
         else:
-            coefficients = (1.0, scale**2, scale**2 / parameter.numel())
-            diagonal, how = _add(contribution, sums, coefficients)
-        rule = f"{rules[name]}:{how}" if name in rules else "generic"
+            diagonal, how = store.contract(sums, (1.0, scale**2, scale**2 / parameter.numel()), buffer)
+        rule = f"{'+'.join(plan.uses[name])}:{how}" if name in plan.structured else "generic"
         trace = float(diagonal[:, : subject.rank].sum())
         norm = float(parameter.detach().double().norm())
         shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, trace))
     if small:
         sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0))
     return tuple(shares)
-
-
-def _join(parts: list[Contribution]) -> Contribution:
-    pairs = [p for p in parts if isinstance(p, Pair)]
-    if len(pairs) == len(parts):
-        return Pair(torch.cat([p.a for p in pairs]), torch.cat([p.g for p in pairs]))
-    return torch.cat([p.rows() if isinstance(p, Pair) else p for p in parts])
-
-
-def _add(contribution: Contribution, sums: GramSum, coefficients: tuple[float, ...]) -> tuple[Tensor, str]:
-    """Add one tensor by the cheaper contraction; returns its row norms (n, C) and the contraction's name."""
-    if not isinstance(contribution, Pair):
-        sums.add_dense(contribution, coefficients)
-        return _row_norms(contribution), "rows"
-    a, g = contribution.a, contribution.g
-    n, c, groups, s, out = g.shape
-    fan_in = a.shape[3]
-    diagonal = torch.zeros(n, c, dtype=torch.float64, device=g.device)
-    if pair_cost(n, c, s, groups, fan_in, out) <= dense_cost(n, c, s, groups, fan_in, out):
-        for group in range(groups):
-            diagonal += sums.add_pairs(a[:, group], g[:, :, group], coefficients, memory=_ROWS_MEMORY)
-        return diagonal, "pairs"
-    width = max(1, _ROWS_MEMORY // (n * c * groups * fan_in * g.element_size()))
-    for first in range(0, out, width):
-        rows = Pair(a, g[..., first : first + width]).rows()
-        sums.add_dense(rows, coefficients)
-        diagonal += _row_norms(rows)
-    return diagonal, "rows"
 
 
 def _row_norms(rows: Tensor) -> Tensor:

@@ -1,22 +1,26 @@
 """Decides, before the sweep, how each parameter will be measured, and checks every shortcut against autograd.
 
-A parameter is contracted by rule only if (1) it was seen in no other role, and (2) on two samples and a random
-cotangent the rule gives the gradient that plain autograd gives, sample by sample. Whatever fails either test takes the
-generic per-sample Jacobian: the same numbers, only slower.
+A parameter is contracted by rule only if (1) it was seen in no other role, (2) on two samples and a random cotangent
+the rule gives the gradient that plain autograd gives, sample by sample, and (3) on the whole probe set, with random
+cotangents u_i and weights s_i, the rule's rows r_i for u_i·f_i give autograd's gradient of Σ s_i u_i·f_i as Σ s_i r_i.
+Two samples cannot show what happens to the others: a model may route samples to experts, sort them, or branch on their
+values; rows that belong to the wrong sample, or are missing, change the sum. Whatever fails takes the generic
+per-sample Jacobian: the same numbers, only slower.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError
 from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
 
-from .capture import Capture, contributions
-from .rules import ROLES, Pair
+from .capture import Call, Capture, contributions
+from .rules import ROLES, Contribution, Pair
 from .trace import Facts, Watcher, facts_of, merged
 
 
@@ -39,21 +43,23 @@ class Study:
 
 
 def study(subject: Subject, generator: torch.Generator) -> Study:
-    """Watch one pass over two samples and choose a way to measure every parameter of `subject`."""
+    """Watch one pass over the probe set and choose a way to measure every parameter of `subject`."""
     x = subject.x[:2]
     cotangent = torch.randn(2, subject.outputs, generator=generator, dtype=torch.float64).to(x)
     with exact_arithmetic():
-        facts, reached = _watch(subject)
-        if not reached:
+        seen = _watch(subject)
+        if not seen.reached:
             raise RefusedError(
                 "nothing to audit",
                 expected="a model with at least one parameter that reaches its output",
                 found="none",
                 remedy="check that the architecture registers its weights as parameters",
             )
+        facts = merged(seen.facts)
         gradients = _reference(subject, x, cotangent)
-        reaching = [name for name in gradients if name in reached]
-        by_rule = _by_rule(subject, x, cotangent, facts.structured.intersection(reaching))
+        reaching = [name for name in gradients if name in seen.reached]
+        trusted = facts.structured & seen.agreeing()
+        by_rule = _by_rule(subject, x, cotangent, trusted.intersection(reaching))
     structured = [n for n in reaching if n in by_rule and _agree(by_rule[n], gradients[n])]
     return Study(
         structured=tuple(structured),
@@ -67,32 +73,91 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     )
 
 
-def _watch(subject: Subject) -> tuple[Facts, set[str]]:
-    """Dataflow facts of every chunk of the probe set together, and the parameters that autograd reaches in any.
+@dataclass
+class _Seen:
+    """What one pass over all chunks shows: dataflow facts, the parameters that autograd reaches, and two versions of
+    one random combination of gradient rows (p_t,): autograd's `truth`, and `ruled` where rules apply."""
 
-    Two samples would not do: a model may send others through other layers.
-    """
-    found: list[Facts] = []
-    reached: set[str] = set()
+    facts: list[Facts] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    truth: dict[str, Tensor] = field(default_factory=dict)
+    ruled: dict[str, Tensor] = field(default_factory=dict)
+
+    def agreeing(self) -> frozenset[str]:
+        """The parameters whose two gradients are the same."""
+        return frozenset(name for name, g in self.ruled.items() if _agree(g[None], self.truth[name][None]))
+
+
+def _watch(subject: Subject) -> _Seen:
+    seen = _Seen()
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(subject.n, subject.outputs, generator=generator, dtype=torch.float64).to(subject.x)
+    s = torch.randn(subject.n, generator=generator, dtype=torch.float64).to(subject.x)
     with subject.trainable() as parameters:
         for where in subject.chunks():
-            x = subject.x[where].clone().requires_grad_(True)
-            watcher = Watcher(x, parameters, ROLES)
-            with watcher:
-                raw = subject.model(x)
-            out = outputs_2d(raw)
-            if not out.requires_grad:
-                raise RefusedError(
-                    "the model's outputs carry no gradient",
-                    expected="outputs that autograd can differentiate with respect to the weights",
-                    found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
-                    remedy="take those out of the model's forward",
-                )
-            found.append(facts_of(watcher, raw))
-            chosen = list(parameters.values())
-            gradients = torch.autograd.grad(out.sum(), chosen, allow_unused=True) if chosen else ()
-            reached |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
-    return merged(found), reached
+            _watch_chunk(subject, subject.x[where], u[where], s[where], parameters, seen)
+    return seen
+
+
+def _watch_chunk(
+    subject: Subject, x: Tensor, u: Tensor, s: Tensor, parameters: dict[str, nn.Parameter], seen: _Seen
+) -> None:
+    """Add to `seen` what the samples `x` (m, *shape) with cotangents `u` (m, C) and weights `s` (m,) show."""
+    x = x.clone().requires_grad_(True)
+    watcher, capture = Watcher(x, parameters, ROLES), Capture(parameters, parameters)
+    with capture, watcher:  # the watcher outside: it must not see what the capture does
+        raw = subject.model(x)
+    out = outputs_2d(raw)
+    if not out.requires_grad:
+        raise RefusedError(
+            "the model's outputs carry no gradient",
+            expected="outputs that autograd can differentiate with respect to the weights",
+            found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
+            remedy="take those out of the model's forward",
+        )
+    facts = facts_of(watcher, raw)
+    seen.facts.append(facts)
+    calls = _samples_first(capture.calls, facts.structured, len(x))
+    each = (out * u).sum(1)
+    edges = [c.edge for c in calls]
+    arrived = torch.autograd.grad(each.sum(), edges, retain_graph=True, allow_unused=True) if calls else ()
+    gradients = torch.autograd.grad((s * each).sum(), list(parameters.values()), allow_unused=True)
+    for name, g in zip(parameters, gradients, strict=True):
+        if g is not None:
+            seen.reached.add(name)
+            seen.truth[name] = seen.truth.get(name, 0) + g.flatten()
+    for name, part in contributions(calls, _filled(calls, arrived, x)).items():
+        if name in seen.truth:
+            seen.ruled[name] = seen.ruled.get(name, 0) + _weighted(part, s)
+
+
+def _samples_first(calls: list[Call], wanted: frozenset[str], samples: int) -> list[Call]:
+    """The calls of the `wanted` parameters, without those that have a call whose first axis is not the batch."""
+    apart = {
+        p
+        for call in calls
+        if call.shape[0] != samples or call.arguments["input"].shape[0] != samples
+        for p in call.roles.values()
+    }
+    kept = []
+    for call in calls:
+        roles = {role: p for role, p in call.roles.items() if p in wanted and p not in apart}
+        if roles:
+            kept.append(replace(call, roles=roles))
+    return kept
+
+
+def _filled(calls: list[Call], found: Sequence[Tensor | None], x: Tensor) -> list[Tensor]:
+    """Cotangents (m, 1, *out) of the calls, zero where none arrived."""
+    return [(x.new_zeros(c.shape) if g is None else g)[:, None] for c, g in zip(calls, found, strict=True)]
+
+
+def _weighted(part: Contribution, s: Tensor) -> Tensor:
+    """Σ_i s_i·row_i (p_t,) of rows with one output each."""
+    if not isinstance(part, Pair):
+        return s @ part.flatten(1)
+    g = part.g[:, 0] * s[:, None, None, None]
+    return torch.einsum("igso,igsa->goa", g, part.a).flatten()
 
 
 def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> dict[str, Tensor | None]:
@@ -118,21 +183,12 @@ def _by_rule(subject: Subject, x: Tensor, cotangent: Tensor, wanted: frozenset[s
     x = x.clone().requires_grad_(True)
     with capture:
         out = subject.forward(x)
-    apart = {
-        p
-        for call in capture.calls
-        if call.shape[0] != 2 or call.arguments["input"].shape[0] != 2
-        for p in call.roles.values()
-    }
-    calls = [call for call in capture.calls if not apart.intersection(call.roles.values())]
+    calls = _samples_first(capture.calls, wanted, 2)
     if not calls:
         return {}
-    grads = torch.autograd.grad((out * cotangent).sum(), [c.edge for c in calls], allow_unused=True)
-    g = [x.new_zeros(c.shape) if grad is None else grad for c, grad in zip(calls, grads, strict=True)]
-    found = contributions(calls, [one[:, None] for one in g])
-    return {
-        name: (c.rows() if isinstance(c, Pair) else c).reshape(2, -1) for name, c in found.items() if name not in apart
-    }
+    found = torch.autograd.grad((out * cotangent).sum(), [c.edge for c in calls], allow_unused=True)
+    rows = contributions(calls, _filled(calls, found, x))
+    return {name: (c.rows() if isinstance(c, Pair) else c).reshape(2, -1) for name, c in rows.items()}
 
 
 def _agree(rule: Tensor, reference: Tensor | None) -> bool:
