@@ -246,6 +246,7 @@ def _spectrum(operator: str, ritz: Ritz, size: int, trace: float, stderr: float)
         if k not in settled and head:
             break
         head.append(k)
+    assert ritz.weights is not None  # one start vector, no restart
     sums = spectral_sums([Quadrature(ritz.values.clamp_min(0), ritz.weights)], size)
     alive = top > 0
     return Spectrum(

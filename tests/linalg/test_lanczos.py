@@ -15,16 +15,11 @@ from spectral_audit.linalg.lanczos import (
     largest_eigenpair,
 )
 
-
-def matrix(eigenvalues: Tensor, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    p = len(eigenvalues)
-    q = torch.linalg.qr(torch.randn(p, p, generator=generator, dtype=torch.float64)).Q
-    return q @ torch.diag(eigenvalues) @ q.T
+from .spectra import matrix, normal
 
 
 def start(p: int, seed: int = 1) -> Tensor:
-    return torch.randn(p, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normal(p, seed=seed)
 
 
 @settings(deadline=None, max_examples=40)
