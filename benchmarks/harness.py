@@ -23,6 +23,7 @@ from benchmarks.worker import MARK, reference_path
 ROOT = Path(__file__).resolve().parent.parent
 ONCE = 150.0
 TIMEOUT = 1800.0
+LATE = "not finished"
 PACKAGES = (
     "spectral-audit torch numpy scipy backpack-for-pytorch nngeometry hessian-eigenthings curvlinops-for-pytorch "
     "pyhessian"
@@ -46,6 +47,8 @@ def run_work(work: Work, net: str, rounds: int, folder: Path, keep: Callable[[Co
     record = (None if fresh else load(folder, work.name, net)) or {"runs": {}, "failed": {}}
     record.update(machine=machine(), versions=versions(), samples=work.samples)
     contenders = [c for c in work.contenders(net) if keep(c)]
+    # What failed is tried again, unless it took too long.
+    record["failed"] = {k: why for k, why in record["failed"].items() if why.startswith(LATE)}
     for name in work.references(net):
         if not reference_path(folder, work.name, net, name).exists():
             _say(f"{work.name} {net} reference {name}", _spawn(work, net, f"reference:{name}", 0, folder))
@@ -99,7 +102,7 @@ def _spawn(work: Work, net: str, key: str, turn: int, folder: Path) -> Record:
             command, capture_output=True, text=True, timeout=TIMEOUT, env=worker_environment(), cwd=ROOT, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"not finished after {TIMEOUT:.0f} s"}
+        return {"failed": f"{LATE} after {TIMEOUT:.0f} s"}
     marked = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode == 0 and marked:
         return json.loads(marked[-1].removeprefix(MARK))
@@ -117,7 +120,9 @@ def worker_environment() -> dict[str, str]:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Threads of every worker: the cores this process may use, or fewer for a trial (`BENCHMARK_THREADS`)."""
+    if "BENCHMARK_THREADS" in os.environ:
+        return int(os.environ["BENCHMARK_THREADS"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -19,8 +19,10 @@ everything below and writes this file; `make bench WORKS='ntk jacobian' ROUNDS=3
   range in brackets.
 - Peers get their best setting (chunk, batch, tolerance), found in the first round. What takes longer than {ONCE:.0f} s
   is run once, which the table says.
-- The clock starts after imports, conversion of the model and spectral-audit's `make_subject`, and stops before anything
-  is compared. A peer's operator is built, and spectral-audit's `study` is made, within the clock.
+- Every process first answers the same question for 4 samples, unmeasured: torch.func, for one, takes seconds for what
+  it imports at its first call. The clock starts after that, after conversion of the model and after spectral-audit's
+  `make_subject`, and stops before anything is compared. A peer's operator is built, and spectral-audit's `study` is
+  made, within the clock.
 - The nets have random weights and inputs from one seed; random starts and probes differ between rounds. BLAS chooses
   its own kernels (`OPENBLAS_CORETYPE` and `OPENBLAS_L2_SIZE` are unset), and `OMP_NUM_THREADS` is the number of cores,
   for all alike.

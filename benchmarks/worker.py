@@ -19,6 +19,7 @@ from benchmarks.core import Problem
 from benchmarks.works import WORKS
 
 MARK = "RESULT "
+WARM = 4
 
 
 def reference_path(folder: Path, work: str, net: str, name: str) -> Path:
@@ -28,6 +29,8 @@ def reference_path(folder: Path, work: str, net: str, name: str) -> Path:
 def measure(work_name: str, net: str, key: str, seed: int, folder: Path) -> dict[str, object]:
     work = WORKS[work_name]
     contender = next(c for c in work.contenders(net) if c.key == key)
+    # Lazy imports and first calls are nobody's arithmetic: torch.func alone takes seconds for them.
+    contender.prepare(Problem.of(net, WARM, seed))()
     run = contender.prepare(Problem.of(net, work.samples, seed))
     start = time.perf_counter()
     shape = run()

@@ -27,7 +27,7 @@ def contenders(net: str) -> list[Contender]:
         *(
             Contender("hessian-eigenthings, steps for 1e-3", f"{s} steps, batch {b}", partial(top, batch=b, steps=s))
             for s in STEPS
-            for b in small
+            for b in (BATCHES if net == "LeNet" else small)
         ),
         *(
             Contender(
