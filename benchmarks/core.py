@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from torch import Tensor, nn
@@ -73,6 +74,7 @@ class Work:
 
     `references(net)` compute the truth, each in a process of its own; `errors(value, truths)` compare an outcome with
     them, and `choose(contenders, runs)` picks the variant of each family that goes on after the first round.
+    With `every_variant` all go on, and the choice is made from medians: where one run says little about the error.
     `extra(net, records)` are lines below the table, from the net's records of all works; `hidden` families are for it.
     """
 
@@ -89,6 +91,7 @@ class Work:
     facts: Sequence[str] = ()
     extra: Callable[[str, dict[str, Any]], list[str]] = lambda net, records: []
     hidden: Sequence[str] = ()
+    every_variant: bool = False
 
 
 def families(contenders: list[Contender], runs: Runs) -> dict[str, list[str]]:
@@ -117,3 +120,9 @@ def fastest_within(error: str, limit: float) -> Callable[[list[Contender], Runs]
         return out
 
     return choose
+
+
+def middle(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median seconds and errors of some runs."""
+    errors = {name: median(r["errors"][name] for r in runs) for name in runs[0]["errors"]}
+    return {"seconds": median(r["seconds"] for r in runs), "errors": errors}

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import Contender, Work
+from benchmarks.core import Contender, Work, middle
 from benchmarks.worker import MARK, reference_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +56,7 @@ def run_work(work: Work, net: str, rounds: int, folder: Path, keep: Callable[[Co
         if turn > 0:
             _choose(work, contenders, record)
         for contender in contenders:
-            if _due(contender, record, turn):
+            if _due(work, contender, record, turn):
                 _measure(work, net, contender, turn, folder, record)
     _choose(work, contenders, record)
     _store(folder, work, net, record)
@@ -65,17 +65,17 @@ def run_work(work: Work, net: str, rounds: int, folder: Path, keep: Callable[[Co
 
 def _choose(work: Work, contenders: list[Contender], record: Record) -> None:
     """The variant of each family that goes on; families that are not run now keep theirs."""
-    first = {key: runs[0] for key, runs in record["runs"].items() if runs}
+    first = {key: middle(runs) if work.every_variant else runs[0] for key, runs in record["runs"].items() if runs}
     record["chosen"] = {**record.get("chosen", {}), **work.choose(contenders, first)}
 
 
-def _due(contender: Contender, record: Record, turn: int) -> bool:
+def _due(work: Work, contender: Contender, record: Record, turn: int) -> bool:
     runs = record["runs"].get(contender.key, [])
     if contender.key in record["failed"] or len(runs) > turn:
         return False
     if turn == 0:
         return True
-    chosen = record["chosen"].get(contender.family) == contender.key
+    chosen = work.every_variant or record["chosen"].get(contender.family) == contender.key
     return chosen and len(runs) == turn and runs[0]["seconds"] <= ONCE
 
 
