@@ -116,10 +116,10 @@ def worker_environment() -> dict[str, str]:
     """The same for all contenders: BLAS chooses its own kernels, and every core is used."""
     dropped = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     kept = {k: v for k, v in os.environ.items() if k not in dropped}
-    return {**kept, "OMP_NUM_THREADS": str(cores()), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    return {**kept, "OMP_NUM_THREADS": str(threads()), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
 
 
-def cores() -> int:
+def threads() -> int:
     """Threads of every worker: the cores this process may use, or fewer for a trial (`BENCHMARK_THREADS`)."""
     if "BENCHMARK_THREADS" in os.environ:
         return int(os.environ["BENCHMARK_THREADS"])
@@ -134,7 +134,13 @@ def machine() -> dict[str, Any]:
     name = facts.get("model name", platform.processor() or platform.machine())
     detail = f" (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": name + detail, "cores": cores(), "memory": round(memory, 1), "system": platform.system()}
+    return {
+        "cpu": name + detail,
+        "cores": os.cpu_count(),
+        "threads": threads(),
+        "memory": round(memory, 1),
+        "system": platform.system(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -91,7 +91,7 @@ def _row(work: Work, net: str, record: Record, family: str, key: str) -> str:
 
 
 def _rounds(record: Record) -> int:
-    return max(len(runs) for runs in record["runs"].values())
+    return max((len(runs) for runs in record["runs"].values()), default=0)
 
 
 def _peak(runs: list[dict[str, Any]]) -> float:
@@ -128,8 +128,6 @@ def _environment(records: dict[str, Record]) -> list[str]:
     for net, record in records.items():
         m, v = record["machine"], record["versions"]
         packages = ", ".join(f"{name} {number}" for name, number in v.items())
-        text = (
-            f"{m['cpu']}, {m['cores']} cores, {m['memory']} GiB, {m['system']}; {packages}; {_rounds(record)} rounds."
-        )
+        text = f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['memory']} GiB, {m['system']}; {packages}; rounds: {_rounds(record)}."
         lines.setdefault(text, []).append(net)
     return [f"<sub>{', '.join(nets)}: {text}</sub>" for text, nets in lines.items()]
