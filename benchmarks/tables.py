@@ -128,6 +128,7 @@ def _environment(records: dict[str, Record]) -> list[str]:
     for net, record in records.items():
         m, v = record["machine"], record["versions"]
         packages = ", ".join(f"{name} {number}" for name, number in v.items())
-        text = f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['memory']} GiB, {m['system']}; {packages}; rounds: {_rounds(record)}."
+        host = f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads, {m['memory']} GiB, {m['system']}"
+        text = f"{host}; {packages}; rounds: {_rounds(record)}."
         lines.setdefault(text, []).append(net)
     return [f"<sub>{', '.join(nets)}: {text}</sub>" for text, nets in lines.items()]
