@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 
 .PHONY: demo test lint types bench coverage sample-models clean
 
@@ -20,8 +21,13 @@ lint: $(VENV)/.tested
 types: $(VENV)/.tested
 	$(BIN)/mypy
 
-bench: $(VENV)/.tested
-	$(BIN)/python benchmarks/ntk.py --output docs/benchmarks.md
+# make bench WORKS='ntk jacobian' ROUNDS=3: a part of it. Works: ntk jacobian hessian trace density score.
+# Records stay in build/benchmarks: a run goes on where the last one stopped; FLAGS=--fresh starts again.
+WORKS ?=
+ROUNDS ?= 3
+FLAGS ?=
+bench: $(PEERS)/.installed
+	$(PEERS)/bin/python -m benchmarks $(if $(WORKS),--works $(WORKS)) --rounds $(ROUNDS) $(FLAGS) --output docs/benchmarks.md
 
 # Needs an npz with MNIST's test images: make coverage DATA=mnist.npz
 coverage: $(VENV)/.installed
@@ -43,5 +49,13 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[dev]'
 	touch $@
 
+# Peers for the benchmarks, in an environment of their own; torch first, as everywhere. They need Python 3.11.
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--requirement benchmarks/requirements.txt --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(PEERS) build *.egg-info

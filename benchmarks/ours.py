@@ -1,0 +1,113 @@
+"""Every call into spectral-audit that a benchmark makes. `study` is timed; making the subject is not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+
+from benchmarks.core import Outcome, Problem, Run
+
+
+def _need(module: str, name: str) -> Any:
+    """An attribute of the package, or an error that says which one this version lacks."""
+    found = getattr(importlib.import_module(f"spectral_audit.{module}"), name, None)
+    if found is None:
+        raise AttributeError(f"this spectral-audit has no {module}.{name}, which the benchmark calls")
+    return found
+
+
+def _subject(p: Problem) -> Any:
+    return _need("subject", "make_subject")(p.model, p.x, p.y, loss="cross_entropy")
+
+
+def ntk(p: Problem) -> Run:
+    """The (nC, nC) kernel from the sweep, turned to the basis of the raw outputs once the clock has stopped."""
+    subject, study, sweep = _subject(p), _need("sweep", "study"), _need("sweep", "sweep")
+
+    def run() -> Any:
+        plan = study(subject, torch.Generator().manual_seed(p.seed))
+        kernel = sweep(subject, plan).kernel
+        return lambda: Outcome(_raw_outputs(kernel, subject.basis.double(), subject.n))
+
+    return run
+
+
+def _raw_outputs(kernel: torch.Tensor, basis: torch.Tensor, n: int) -> torch.Tensor:
+    c = len(basis)
+    turned = torch.einsum("ck,ikjl,dl->icjd", basis, kernel.double().view(n, c, n, c), basis)
+    return turned.reshape(n * c, n * c)
+
+
+def jacobian(p: Problem) -> Run:
+    """Singular values (n, C−1) of Qᵀ∂f/∂x."""
+    subject, values = _subject(p), _need("lenses.jacobian", "input_singular_values")
+
+    def run() -> Any:
+        found = values(subject)
+        return lambda: Outcome(found.double())
+
+    return run
+
+
+def _hessian(p: Problem, name: str, **keywords: Any) -> tuple[Any, Any]:
+    subject, study, function = _subject(p), _need("sweep", "study"), _need("lenses.hessian", name)
+
+    def call() -> Any:
+        plan = study(subject, torch.Generator().manual_seed(p.seed))
+        return function(subject, plan, generator=torch.Generator().manual_seed(p.seed), **keywords)
+
+    return call, subject
+
+
+def top_eigenvalues(p: Problem) -> Run:
+    """The five largest eigenvalues of the Hessian to 1e-3."""
+    call, _ = _hessian(p, "top_eigenvalues", count=5, tolerance=1e-3)
+
+    def run() -> Any:
+        found = call()
+        values = torch.as_tensor(found.values, dtype=torch.float64)
+        return lambda: Outcome({"values": values, "by": "LA"}, {"products": found.products})
+
+    return run
+
+
+def trace(p: Problem) -> Run:
+    """The trace of the Hessian with its standard error."""
+    call, _ = _hessian(p, "hessian_trace")
+
+    def run() -> Any:
+        found = call()
+        return lambda: Outcome(float(found.trace), {"stderr": float(found.stderr)})
+
+    return run
+
+
+def density(p: Problem, steps: int) -> Run:
+    """Nodes and weights of one probe's quadrature."""
+    call, _ = _hessian(p, "hessian_density", steps=steps, probes=1)
+
+    def run() -> Any:
+        found = call()
+        nodes, weights = torch.cat(list(found.nodes)).double(), torch.cat(list(found.weights)).double()
+        return lambda: Outcome({"nodes": nodes, "weights": weights}, {"products": found.products})
+
+    return run
+
+
+def score(p: Problem) -> Run:
+    """The whole measurement: four spectra, the index, attributions and intervals."""
+    measure = _need("measure", "measure")
+
+    def run() -> Any:
+        cost = measure(p.model, p.x, p.y, loss="cross_entropy").cost
+        facts = {
+            "backward passes": cost.backward_passes,
+            "products": cost.hessian_products,
+            "gradients": cost.attribution_gradients,
+            **{f"stage {name}": seconds for name, seconds in cost.stages.items()},
+        }
+        return lambda: Outcome(None, facts)
+
+    return run
