@@ -65,22 +65,29 @@ def relative_scale(parameter: Tensor) -> float:
     return float(parameter.detach().double().norm()) if parameter.ndim >= 2 else 0.0
 
 
-def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None) -> Sweep:
-    """Run the sweep; `advance(samples)` is told about progress."""
-    n, c = subject.n, subject.outputs
-    outputs = subject.x.new_empty((n, c), dtype=torch.float64)
+def sweep(
+    subject: Subject, plan: Study, advance: Advance = lambda samples: None, *, columns: int | None = None
+) -> Sweep:
+    """Run the sweep; `advance(samples)` is told about progress.
+
+    Only the first `columns` of the basis B are swept where that is given: C' of them are the kernels of the axes, all C
+    are needed for the untouched operators too.
+    """
+    basis = subject.basis[:, :columns]
+    n, c = subject.n, basis.shape[1]
+    outputs = subject.x.new_empty((n, subject.outputs), dtype=torch.float64)
     factors: list[Tensor] = []
     stored = {name: RowStore(n) for name in (*plan.structured, *plan.generic)}
     buffers = _Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
-            outputs[where], rows, found = _chunk(subject, plan, where, buffers)
+            outputs[where], rows, found = _chunk(subject, plan, basis, where, buffers)
             factors.append(_factor(rows))
             for name, contribution in found.items():
                 stored[name].put(where, contribution)
             advance(where.stop - where.start)
     if plan.generic:
-        for name, dense in generic_rows(subject, plan.generic, lambda samples: None).items():
+        for name, dense in generic_rows(subject, plan.generic, basis).items():
             stored[name].rows = dense
     buffers.clear()
     sums = GramSum(n, c, 3, device=subject.x.device)
@@ -111,28 +118,29 @@ class _Buffers:
 
 
 def _chunk(
-    subject: Subject, plan: Study, where: slice, buffers: _Buffers
+    subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: _Buffers
 ) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
     """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""
     x = subject.x[where].clone().requires_grad_(True)
     capture = Capture(subject.parameters(), plan.structured)
     with capture:
         out = subject.forward(x)
-    cotangents = _cotangents(subject, out, x, capture.calls, buffers)
+    cotangents = _cotangents(out @ basis, x, capture.calls, buffers)
     found = contributions(capture.calls, cotangents[1:])
     return out.detach().double(), cotangents[0].flatten(2), found
 
 
-def _cotangents(subject: Subject, out: Tensor, x: Tensor, calls: list[Call], buffers: _Buffers) -> list[Tensor]:
-    """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for z the input `x` (m, *shape) and the output of every call."""
-    rotated = (out @ subject.basis).sum(0)
+def _cotangents(turned: Tensor, x: Tensor, calls: list[Call], buffers: _Buffers) -> list[Tensor]:
+    """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for `turned` outputs Bᵀf (m, C), z the input `x` (m, *shape) and the output of
+    every call."""
+    rotated, c = turned.sum(0), turned.shape[1]
     shapes = [x.shape, *(call.shape for call in calls)]
-    stacked = [buffers.take(i, x, (s[0], subject.outputs, *s[1:])) for i, s in enumerate(shapes)]
+    stacked = [buffers.take(i, x, (s[0], c, *s[1:])) for i, s in enumerate(shapes)]
     targets = [get_gradient_edge(x), *(call.edge for call in calls)]
-    for k in range(subject.outputs):
+    for k in range(c):
         gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
         if rotated.requires_grad:  # unless every parameter is generic and the input enters as integers
-            more = k + 1 < subject.outputs
+            more = k + 1 < c
             gradients = torch.autograd.grad(rotated[k], targets, retain_graph=more, allow_unused=True)
         for into, g in zip(stacked, gradients, strict=True):
             if g is None:

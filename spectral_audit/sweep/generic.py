@@ -8,7 +8,7 @@ cannot be called with other parameters; so the batched path is used where it agr
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,30 +22,26 @@ _BATCH_MEMORY = 256 * 2**20
 Rows = dict[str, Tensor]
 
 
-def generic_rows(subject: Subject, names: Sequence[str], advance: Callable[[int], None]) -> Rows:
-    """∂(Bᵀf)/∂θ_t at every sample, {name: (n, C, p_t)}, for the orthogonal output basis B of `subject`.
-
-    `advance(samples)` is told about progress.
-    """
+def generic_rows(subject: Subject, names: Sequence[str], basis: Tensor) -> Rows:
+    """∂(Bᵀf)/∂θ_t at every sample, {name: (n, C', p_t)}, for an output `basis` B (C, C')."""
     with exact_arithmetic(), subject.trainable() as parameters:
-        sure = [_one_by_one(subject, names, x) for x in subject.x[:2].split(1)]
-        if _batching_is_right(subject, names, sure):
-            entries = sum(parameters[name].numel() for name in names) * subject.outputs * subject.x.element_size()
+        sure = [_one_by_one(subject, names, x, basis) for x in subject.x[:2].split(1)]
+        if _batching_is_right(subject, names, sure, basis):
+            entries = sum(parameters[name].numel() for name in names) * basis.shape[1] * subject.x.element_size()
             step, rows_of = max(1, _BATCH_MEMORY // entries), _batched
         else:
             step, rows_of = 1, _one_by_one
         parts = []
         for x in subject.x.split(step):
-            parts.append(rows_of(subject, names, x))
-            advance(len(x))
+            parts.append(rows_of(subject, names, x, basis))
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
-def _one_by_one(subject: Subject, names: Sequence[str], x: Tensor) -> Rows:
+def _one_by_one(subject: Subject, names: Sequence[str], x: Tensor, basis: Tensor) -> Rows:
     """The rows of one sample `x` (1, *shape), one backward pass per output."""
     parameters = subject.parameters()
     chosen = [parameters[name] for name in names]
-    out = (subject.forward(x) @ subject.basis)[0]
+    out = (subject.forward(x) @ basis)[0]
     per_output = [torch.autograd.grad(f, chosen, retain_graph=True, materialize_grads=True) for f in out]
     return {
         name: torch.stack([g.flatten() for g in gradients])[None]
@@ -53,23 +49,23 @@ def _one_by_one(subject: Subject, names: Sequence[str], x: Tensor) -> Rows:
     }
 
 
-def _batched(subject: Subject, names: Sequence[str], x: Tensor) -> Rows:
+def _batched(subject: Subject, names: Sequence[str], x: Tensor, basis: Tensor) -> Rows:
     """The rows of all samples in `x` (m, *shape) in one reverse-mode pass."""
     parameters = subject.parameters()
 
     def single(chosen: Rows, one: Tensor) -> Tensor:
-        return (outputs_2d(functional_call(subject.model, chosen, (one[None],))) @ subject.basis)[0]
+        return (outputs_2d(functional_call(subject.model, chosen, (one[None],))) @ basis)[0]
 
     with warnings.catch_warnings():
         # Operations without a batching rule warn that they are slow; here they are still the faster way.
         warnings.simplefilter("ignore", UserWarning)
         jacobian = vmap(jacrev(single), (None, 0))({name: parameters[name].detach() for name in names}, x)
-    return {name: rows.detach().reshape(len(x), subject.outputs, -1) for name, rows in jacobian.items()}
+    return {name: rows.detach().reshape(len(x), basis.shape[1], -1) for name, rows in jacobian.items()}
 
 
-def _batching_is_right(subject: Subject, names: Sequence[str], sure: list[Rows]) -> bool:
+def _batching_is_right(subject: Subject, names: Sequence[str], sure: list[Rows], basis: Tensor) -> bool:
     try:
-        fast = _batched(subject, names, subject.x[:2])
+        fast = _batched(subject, names, subject.x[:2], basis)
     except (RuntimeError, ValueError, NotImplementedError):
         return False
     tolerance = 1e4 * torch.finfo(subject.x.dtype).eps
