@@ -51,6 +51,11 @@ class Subject:
         """Model outputs (n, C) for `x` (n, *shape)."""
         return outputs_2d(self.model(x))
 
+    def all_outputs(self) -> Tensor:
+        """Model outputs (n, C) float64 of the whole probe set, without a graph."""
+        with torch.no_grad():
+            return torch.cat([self.forward(self.x[where]) for where in self.chunks()]).double()
+
     def chunks(self) -> Iterator[slice]:
         """Slices that cover the probe set, `chunk` samples each, the last one possibly shorter."""
         for first in range(0, self.n, self.chunk):

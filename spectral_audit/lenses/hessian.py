@@ -12,7 +12,8 @@ from spectral_audit.errors import RefusedError
 from spectral_audit.lenses.directional import quadratic_forms
 from spectral_audit.lenses.kernel import KernelReading
 from spectral_audit.lenses.space import Advance, HessianProducts, ParameterSpace, parameter_space
-from spectral_audit.linalg.density import Quadrature, density, spectral_sums
+from spectral_audit.lenses.traces import probe_error, residual_trace
+from spectral_audit.linalg.density import density, quadratures, settled_sums
 from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
 from spectral_audit.results import Finding, Spectrum
 from spectral_audit.subject import Subject
@@ -21,12 +22,9 @@ from spectral_audit.sweep import Study
 # Share of noise in a warm start.
 _NOISE = 0.02
 # The density needs a certain number of quadrature nodes; beyond the limit, what has not converged is said.
-_MIN_STEPS, _MAX_STEPS = 32, 96
+_MIN_STEPS, _MAX_STEPS = 16, 96
 # Random starts times parameters: below it, one start's quadrature is too noisy.
 _QUADRATURE_WEIGHT = 10_000
-_MIN_TRACE_PROBES, _MAX_TRACE_PROBES = 8, 30
-# Parameters up to which the diagonal is taken entry by entry.
-_EXACT_TRACE = 64
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,18 @@ def read_hessian(
         worst, residual, settled = _worst(space, products, kernel.top_worst, generator, tolerance)
         remainder = remainder_typical = None
         if not plan.multilinear:
-            remainder = _remainder(space, subject.x.new_ones(space.size), generator)
-            remainder_typical = _remainder(space, space.typical_scale(), generator)
+            remainder = residual_trace(space, subject.x.new_ones(space.size), generator)
+            remainder_typical = residual_trace(space, space.typical_scale(), generator)
     trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
     size = sum(p.numel() for p in subject.parameters().values())
-    spectrum = _spectrum(size, runs, float(trace.mean()), _probe_error(remainder), tolerance)
+    spectrum = _spectrum(size, runs, float(trace.mean()), probe_error(remainder), tolerance)
     return HessianReading(
         worst=worst,
         worst_residual=residual,
         typical=typical,
-        typical_stderr=_probe_error(remainder_typical),
+        typical_stderr=probe_error(remainder_typical),
         top=max(abs(v) for v in spectrum.values),
         gradient_norm=products.gradient_norm,
         loss=products.loss,
@@ -138,34 +136,6 @@ def _worst(
     return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
 
 
-def _remainder(space: ParameterSpace, scale: Tensor, generator: torch.Generator) -> Tensor:
-    """Hutchinson estimates (probes, n) of tr(s(∇²ℓ_i − G_iᵀS_iG_i)s) with Rademacher probes, until 1 % or the limit.
-
-    For few parameters the diagonal is taken entry by entry: one exact row (1, n).
-    """
-    if space.size <= _EXACT_TRACE:
-        units = torch.diag(scale)
-        return torch.stack([quadratic_forms(space, row)[1] for row in units]).sum(0, keepdim=True)
-    estimates: list[Tensor] = []
-    while len(estimates) < _MAX_TRACE_PROBES:
-        gauss_newton, rest = quadratic_forms(space, scale * space.random_signs(generator))
-        estimates.append(rest)
-        found = torch.stack(estimates)
-        if len(estimates) >= _MIN_TRACE_PROBES and _probe_error(found) <= 0.01 * float(
-            (gauss_newton + rest).mean().abs()
-        ):
-            break
-    return torch.stack(estimates)
-
-
-def _probe_error(estimates: Tensor | None) -> float:
-    """Standard error over probes of the mean over samples; 0 where nothing was estimated."""
-    if estimates is None or len(estimates) < 2:
-        return 0.0
-    means = estimates.mean(1)
-    return float(means.std() / len(means) ** 0.5)
-
-
 def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:
     ritz = runs[0]
     largest = float(ritz.values.abs().max())
@@ -176,8 +146,7 @@ def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, to
         if not ritz.exhausted
         else [*range(len(ritz.values))][::-1]
     )
-    quadrature = [Quadrature(r.values, r.weights) for r in runs]
-    sums = spectral_sums(quadrature, size)
+    sums = settled_sums(runs, size)
     rule = ends_converged(tolerance)
     undefined = largest == 0
     return Spectrum(
@@ -196,7 +165,7 @@ def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, to
         frobenius=math.sqrt(sums.squares),
         trace_stderr=trace_stderr,
         entropy_stderr=0.0 if undefined else sums.entropy_stderr,
-        density=None if undefined else density(quadrature),
+        density=None if undefined else density(quadratures(runs)),
         status="undefined" if undefined else "ok" if ritz.exhausted or rule(ritz) else "unconverged",
     )
 

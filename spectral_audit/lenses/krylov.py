@@ -67,8 +67,7 @@ class _Traces:
 
 def read_krylov(subject: Subject, plan: Study, generator: torch.Generator, advance: Advance) -> FirstOrder:
     """All readings; `advance(1)` is told about every probe, sample and kernel product."""
-    with torch.no_grad():
-        outputs = torch.cat([subject.forward(subject.x[where]) for where in subject.chunks()]).double()
+    outputs = subject.all_outputs()
     q = subject.basis[:, : subject.rank]
     factor = OutputFactor(subject.loss, outputs)
     traces = _traces(subject, plan, q, factor, generator, advance)
@@ -91,10 +90,9 @@ def _traces(
     kept: dict[str, list[Tensor]] = {key: [] for key in ("jacobian", "raw", "typical", "gn", "gn_typical")}
     tensors = dict.fromkeys((*plan.structured, *plan.generic), 0.0)
     for _ in range(_PROBES):
-        plain = gradient_norms(subject, plan, _signs(subject.n, q.shape[1], subject.x, generator) @ q.T)
-        curved = gradient_norms(
-            subject, plan, factor.transposed(_signs(subject.n, subject.outputs, subject.x, generator))
-        )
+        plain = gradient_norms(subject, plan, (_signs(subject.n, q.shape[1], subject.x, generator) @ q.T)[:, None])
+        signs = _signs(subject.n, subject.outputs, subject.x, generator)
+        curved = gradient_norms(subject, plan, factor.transposed(signs)[:, None])
         kept["jacobian"].append(plain.input)
         kept["raw"].append(torch.stack(list(plain.parameters.values())).sum(0))
         kept["typical"].append(torch.stack([typical[k] * v for k, v in plain.parameters.items()]).sum(0))

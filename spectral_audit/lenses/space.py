@@ -14,6 +14,8 @@ from spectral_audit.sweep import relative_scale
 
 # Graphs of the gradient are retained up to this size, in bytes.
 _GRAPH_MEMORY = 4 * 2**30
+# Lanczos vectors are held up to this size, in bytes.
+_BASIS_MEMORY = 4 * 2**30
 
 Advance = Callable[[int], None]
 
@@ -26,6 +28,10 @@ class ParameterSpace:
         self.parameters = parameters
         self._sizes = [p.numel() for p in parameters.values()]
         self.size = sum(self._sizes)
+
+    def max_basis(self, least: int) -> int:
+        """Vectors of this space that fit into memory, at least `least`."""
+        return max(least, _BASIS_MEMORY // (self.size * self.subject.x.element_size()))
 
     def split(self, v: Tensor) -> list[Tensor]:
         """The pieces of `v` (p,), each shaped like its parameter."""

@@ -16,7 +16,11 @@ from torch import Tensor
 
 from spectral_audit.results import Density
 
+from .lanczos import Ritz
+
 _GRID = 160
+# Steps over which the entropy's swing is watched.
+_SWING = 6
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,33 @@ def spectral_sums(runs: Sequence[Quadrature], size: int) -> Sums:
     variance = float(weights @ influence.square()) - float(weights @ influence) ** 2
     stderr = size * math.sqrt(max(0.0, variance) * 2 / (size + 2) / len(runs))
     return Sums(squares, entropy, stderr)
+
+
+def settled_sums(runs: Sequence[Ritz], size: int) -> Sums:
+    """Sums over the whole spectrum of an indefinite operator, with the error of the quadrature in the standard error.
+
+    |λ| log |λ| has a kink at zero, where most eigenvalues of a large Hessian are, so that the entropy of m nodes swings
+    with m. Every run holds the quadratures of its first m − 1, m − 2, … steps too: the middle of their entropies is the
+    estimate, and half their range is added to the standard error.
+    """
+    shortest = min(len(r.values) for r in runs)
+    depth = 1 if all(r.exhausted for r in runs) else min(_SWING, shortest)
+    found = [spectral_sums([_leading(r, len(r.values) - k) for r in runs], size) for k in range(depth)]
+    entropies = [sums.entropy for sums in found]
+    middle, half = (max(entropies) + min(entropies)) / 2, (max(entropies) - min(entropies)) / 2
+    return Sums(found[0].squares, middle, math.hypot(found[0].entropy_stderr, half))
+
+
+def quadratures(runs: Sequence[Ritz]) -> list[Quadrature]:
+    """The quadratures of plain runs."""
+    return [_leading(r, len(r.values)) for r in runs]
+
+
+def _leading(ritz: Ritz, steps: int) -> Quadrature:
+    """The quadrature after the first `steps` steps of a plain run."""
+    matrix = (ritz.rotation * ritz.values) @ ritz.rotation.T
+    values, rotation = torch.linalg.eigh(matrix[:steps, :steps])
+    return Quadrature(values, rotation[0].square())
 
 
 def density(runs: Sequence[Quadrature]) -> Density:

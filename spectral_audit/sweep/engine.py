@@ -7,18 +7,17 @@ spectra of the untouched outputs, since B is orthogonal. So the raw and the rela
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 
 from spectral_audit.linalg.gram import GramSum
 from spectral_audit.subject import Subject, exact_arithmetic
 
-from .capture import Call, Capture, contributions
+from .capture import Capture, contributions
+from .cotangents import Buffers, cotangents
 from .generic import generic_rows
 from .rowstore import RowStore
 from .rules import Contribution
@@ -78,7 +77,7 @@ def sweep(
     outputs = subject.x.new_empty((n, subject.outputs), dtype=torch.float64)
     factors: list[Tensor] = []
     stored = {name: RowStore(n) for name in (*plan.structured, *plan.generic)}
-    buffers = _Buffers()
+    buffers = Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
             outputs[where], rows, found = _chunk(subject, plan, basis, where, buffers)
@@ -97,57 +96,27 @@ def sweep(
     return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
 
 
-class _Buffers:
-    """Memory for the cotangents of a chunk, kept for the next one: fresh memory costs as much as filling it."""
-
-    def __init__(self) -> None:
-        self._kept: list[Tensor] = []
-
-    def clear(self) -> None:
-        """Let go of all memory."""
-        self._kept.clear()
-
-    def take(self, index: int, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Uninitialised memory number `index`, of `shape`."""
-        size = math.prod(shape)
-        if index == len(self._kept):
-            self._kept.append(like.new_empty(size))
-        if len(self._kept[index]) < size:
-            self._kept[index] = like.new_empty(size)
-        return self._kept[index][:size].view(shape)
+def input_factors(subject: Subject, basis: Tensor) -> Tensor:
+    """Factors F_i (n, r, c) float64 with F_iᵀF_i = (BᵀJ_i)(BᵀJ_i)ᵀ for an output `basis` B (C, c)."""
+    factors, buffers = [], Buffers()
+    with exact_arithmetic():
+        for where in subject.chunks():
+            x = subject.x[where].clone().requires_grad_(True)
+            factors.append(_factor(cotangents(subject.forward(x) @ basis, x, [], buffers)[0].flatten(2)))
+    return torch.cat(factors)
 
 
 def _chunk(
-    subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: _Buffers
+    subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: Buffers
 ) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
     """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""
     x = subject.x[where].clone().requires_grad_(True)
     capture = Capture(subject.parameters(), plan.structured)
     with capture:
         out = subject.forward(x)
-    cotangents = _cotangents(out @ basis, x, capture.calls, buffers)
-    found = contributions(capture.calls, cotangents[1:])
-    return out.detach().double(), cotangents[0].flatten(2), found
-
-
-def _cotangents(turned: Tensor, x: Tensor, calls: list[Call], buffers: _Buffers) -> list[Tensor]:
-    """∂(Bᵀf)_k/∂z stacked as (m, C, *z) for `turned` outputs Bᵀf (m, C), z the input `x` (m, *shape) and the output of
-    every call."""
-    rotated, c = turned.sum(0), turned.shape[1]
-    shapes = [x.shape, *(call.shape for call in calls)]
-    stacked = [buffers.take(i, x, (s[0], c, *s[1:])) for i, s in enumerate(shapes)]
-    targets = [get_gradient_edge(x), *(call.edge for call in calls)]
-    for k in range(c):
-        gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
-        if rotated.requires_grad:  # unless every parameter is generic and the input enters as integers
-            more = k + 1 < c
-            gradients = torch.autograd.grad(rotated[k], targets, retain_graph=more, allow_unused=True)
-        for into, g in zip(stacked, gradients, strict=True):
-            if g is None:
-                into[:, k].zero_()
-            else:
-                into[:, k] = g
-    return stacked
+    stacked = cotangents(out @ basis, x, capture.calls, buffers)
+    found = contributions(capture.calls, stacked[1:])
+    return out.detach().double(), stacked[0].flatten(2), found
 
 
 def _factor(rows: Tensor) -> Tensor:
