@@ -19,16 +19,16 @@ SHORT = "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate
 
 
 class Hungry(nn.Module):
-    """A small net whose passes for gradients take at most `limit` samples."""
+    """A small net whose passes for gradients, or all of them, take at most `limit` samples."""
 
-    def __init__(self, limit: int, error: Exception) -> None:
+    def __init__(self, limit: int, error: Exception, *, always: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
-        self.limit, self.error = limit, error
+        self.limit, self.error, self.always = limit, error, always
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and len(x) > self.limit:
+        if (self.always or torch.is_grad_enabled()) and len(x) > self.limit:
             raise self.error
         return self.body(x)
 
@@ -66,6 +66,13 @@ def test_the_audit_goes_on_with_smaller_chunks(error: Exception, regime: str) ->
     assert figures(disturbed) == figures(calm)
     assert said(calm) == []
     assert len(said(disturbed)) == 1 and "from 24 to 6 samples" in said(disturbed)[0]
+
+
+def test_a_first_pass_that_does_not_fit_is_halved_too() -> None:
+    """Eight samples always go together, to see whether a model mixes them."""
+    model = Hungry(9, RuntimeError(SHORT), always=True)
+    found = measure(model, *probe(), settings=Settings(dtype="float64", chunk=24, attribution=None))
+    assert "from 24 to 6 samples" in said(found)[0]
 
 
 def test_also_where_the_chunk_was_chosen() -> None:
