@@ -18,9 +18,11 @@ from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
 from .inputs.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, find_spec, load_spec
 from .lenses.attribution import AttributionSettings
-from .measure import Progress, RegimeChoice, Settings, measure
+from .measure import RegimeChoice, Settings, measure
+from .memory import memory_budget
 from .results import SCHEMA, DataInfo, Engine, Finding, Measurement, ModelInfo, Report, TaskInfo
 from .stability import Aggregation
+from .stages import Progress
 from .subject import DTypeName
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -41,6 +43,7 @@ class Request:
     device: DeviceName = "auto"
     dtype: DTypeName = "float32"
     chunk: int | None = None
+    memory: str | None = None
     aggregation: Aggregation = "rss"
     regime: RegimeChoice = "auto"
 
@@ -133,6 +136,7 @@ def _settings(request: Request, spec: AuditSpec, device: str) -> Settings:
         device=device,
         dtype=request.dtype,
         chunk=request.chunk,
+        memory=memory_budget(request.memory, device),
         aggregation=request.aggregation,
         regime=request.regime,
         attribution=AttributionSettings(

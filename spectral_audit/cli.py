@@ -122,6 +122,9 @@ def score(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     dtype: Annotated[DType, typer.Option(help="Precision of the passes.")] = DType.float32,
     chunk: Annotated[int | None, typer.Option(min=1, help="Samples per pass; chosen by default.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to use: 8GB, 500MiB, or a share of what is free; 0.6 by default.")
+    ] = None,
     aggregation: Annotated[Aggregation, typer.Option(help="How the axes become the index.")] = Aggregation.rss,
     regime: Annotated[Regime, typer.Option(help="Kernels exact or by products; chosen by size.")] = Regime.auto,
 ) -> None:
@@ -142,6 +145,7 @@ def score(
             device=device.value,
             dtype=dtype.value,
             chunk=chunk,
+            memory=memory,
             aggregation=aggregation.value,
             regime=regime.value,
         )
@@ -276,7 +280,7 @@ def _internal(error: BaseException) -> None:
             "out of memory",
             expected="memory for the passes and for kernels of (samples × outputs)² float64 numbers",
             found=" ".join(str(error).split())[:120] or type(error).__name__,
-            remedy="lower --chunk, then --n",
+            remedy="lower --memory or --chunk, then --n",
         )
         typer.echo(f"error: {shortage}", err=True)
         raise typer.Exit(ExitCode.REFUSED)

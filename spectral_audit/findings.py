@@ -103,6 +103,15 @@ def regime_finding(rows: int) -> Finding:
     )
 
 
+def memory_finding(chosen: int, last: int) -> Finding:
+    """What running out of memory changed: the time, and the last digits of sums."""
+    return _finding(
+        "engine.memory",
+        "info",
+        f"memory ran out: chunks were halved from {chosen} to {last} samples, and the audit went on",
+    )
+
+
 def gradient_finding(gradient_norm: float, top: float) -> Finding:
     """The first-order condition behind every reading of the Hessian."""
     step = f"; gradient descent needs a step below 2/λmax = {2 / top:.3g}, if the gradient is small" if top > 0 else ""

@@ -9,8 +9,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal
 
@@ -21,6 +20,7 @@ from .errors import InconclusiveError, RefusedError, UsageError
 from .findings import (
     data_findings,
     gradient_finding,
+    memory_finding,
     model_findings,
     no_input_gradient,
     regime_finding,
@@ -33,8 +33,10 @@ from .lenses.kernel import KernelReading, read_kernel
 from .lenses.krylov import FirstOrder, read_krylov
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
+from .memory import out_of_memory
 from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Regime, Spectra, Status
 from .stability import Aggregation, PerSample, output_figures, stability
+from .stages import Progress, Stages
 from .subject import DTypeName, Subject, first_line, make_subject
 from .sweep import Study, study, sweep
 
@@ -42,14 +44,14 @@ from .sweep import Study, study, sweep
 MAX_ROWS = 5120
 
 RegimeChoice = Literal["auto", "exact", "krylov"]
-Progress = Callable[[str, int, "int | None"], None]
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to measure: the same settings on the same machine give the same figures.
 
-    `chunk` samples go through the model at a time (chosen when `None`); `weights` and `aggregation` define the index;
+    `chunk` samples go through the model at a time; when `None` it is chosen to fit into `memory` bytes, by default 60 %
+    of what is free. `weights` and `aggregation` define the index;
     `hessian_tolerance` is the relative error at which Lanczos stops; `regime` says whether kernels are formed, chosen
     by their size when `auto`; `attribution` may be `None` to skip it.
     """
@@ -58,34 +60,12 @@ class Settings:
     device: str = "cpu"
     dtype: DTypeName = "float32"
     chunk: int | None = None
+    memory: int | None = None
     aggregation: Aggregation = "rss"
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(AXES, 1.0))
     hessian_tolerance: float = 1e-3
     regime: RegimeChoice = "auto"
     attribution: AttributionSettings | None = field(default_factory=AttributionSettings)
-
-
-class _Stages:
-    """Seconds per stage, and progress for whoever listens."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-        self._done = 0
-
-    @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Time a stage; the yielded function reports units done."""
-        start = time.perf_counter()
-        self._done = 0
-        self._progress(name, 0, total)
-
-        def advance(units: int) -> None:
-            self._done += units
-            self._progress(name, self._done, total)
-
-        yield advance
-        self.seconds[name] = time.perf_counter() - start
 
 
 def measure(
@@ -106,12 +86,10 @@ def measure(
     settings = settings or Settings()
     try:
         found = _measure(model, x, y, loss, settings, progress)
-    except torch.OutOfMemoryError:
-        raise
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch re-exports it without saying so
         raise _overflow(settings, f"an eigenvalue solver failed: {first_line(error)}") from error
     except (RuntimeError, NotImplementedError) as error:
-        if "allocate memory" in str(error):
+        if out_of_memory(error):
             raise
         raise RefusedError(
             "the model cannot be differentiated the way an audit needs",
@@ -152,30 +130,46 @@ def _measure(
 ) -> Measurement:
     """The street of this module; see `measure`."""
     started = time.perf_counter()
-    stages = _Stages(progress)
+    stages = Stages(progress)
     generators = [torch.Generator().manual_seed(settings.seed + 1_000_003 * k) for k in range(5)]
     with stages.stage("model"):
         subject = make_subject(
-            model, x, y, loss=loss, device=settings.device, dtype=settings.dtype, chunk=settings.chunk
+            model,
+            x,
+            y,
+            loss=loss,
+            device=settings.device,
+            dtype=settings.dtype,
+            chunk=settings.chunk,
+            memory=settings.memory,
         )
         regime = _regime(subject, settings)
-        plan = study(subject, generators[0])
-        require_second_derivatives(subject, [*plan.structured, *plan.generic], generators[0])
-    swept = _first_order(subject, plan, regime, stages, generators[1])
+        if regime == "exact":
+            # The sweep holds a cotangent for every output at every layer, beside what forward and backward pass hold.
+            subject = subject.fitting(subject.outputs + 2)
+        chosen = min(settings.chunk or subject.chunk, subject.n)
+    plan, subject = stages.run("model", subject, generators[0], lambda s, _: _plan(s, generators[0]))
+    swept, subject = _first_order(subject, plan, regime, stages, generators[1])
     jacobian, kernel = swept.jacobian, swept.kernel
-    with stages.stage("hessian") as advance:
-        hessian = read_hessian(
-            subject, plan, kernel, generators[2], tolerance=settings.hessian_tolerance, advance=advance
-        )
+    hessian, subject = stages.run(
+        "hessian",
+        subject,
+        generators[2],
+        lambda s, advance: read_hessian(
+            s, plan, kernel, generators[2], tolerance=settings.hessian_tolerance, advance=advance
+        ),
+    )
     figures, kind = output_figures(swept.outputs, loss)
     deviation = _deviation(subject.x)
-    attribution = None
-    if settings.attribution is not None:
-        with stages.stage("attribution"):
-            scale = float(deviation.mean().sqrt())
-            attribution = read_attribution(
-                subject, settings.attribution, scale, generators[3], flat=plan.piecewise_linear
-            )
+    attribution, wanted = None, settings.attribution
+    if wanted is not None:
+        scale = float(deviation.mean().sqrt())
+        attribution, subject = stages.run(
+            "attribution",
+            subject,
+            generators[3],
+            lambda s, _: read_attribution(s, wanted, scale, generators[3], flat=plan.piecewise_linear),
+        )
     undefined = _undefined(subject, swept, figures, deviation, kind)
     with stages.stage("intervals"):
         status: Status = "unconverged" if any(f.code == "curvature.unconverged" for f in hessian.findings) else "ok"
@@ -194,6 +188,8 @@ def _measure(
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
     if not jacobian.spectral.any():
         findings.append(no_input_gradient())
+    if subject.chunk < chosen:
+        findings.append(memory_finding(chosen, subject.chunk))
     if regime == "krylov":
         findings.append(regime_finding(subject.n * subject.outputs))
     findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]
@@ -215,18 +211,29 @@ def _measure(
     )
 
 
+def _plan(subject: Subject, generator: torch.Generator) -> Study:
+    """How to measure, once second derivatives have been checked."""
+    plan = study(subject, generator)
+    require_second_derivatives(subject, [*plan.structured, *plan.generic], generator)
+    return plan
+
+
 def _first_order(
-    subject: Subject, plan: Study, regime: Regime, stages: _Stages, generator: torch.Generator
-) -> FirstOrder:
-    """Everything about J and G, by one sweep and exact kernels or by products."""
+    subject: Subject, plan: Study, regime: Regime, stages: Stages, generator: torch.Generator
+) -> tuple[FirstOrder, Subject]:
+    """Everything about J and G, by one sweep and exact kernels or by products; and the subject, its chunk as it is now.
+
+    The kernels know nothing of chunks: for them there is no second attempt.
+    """
     if regime == "krylov":
-        with stages.stage("products") as advance:
-            return read_krylov(subject, plan, generator, advance)
-    with stages.stage("sweep", subject.n) as advance:
-        swept = sweep(subject, plan, advance)
+        return stages.run("products", subject, generator, lambda s, advance: read_krylov(s, plan, generator, advance))
+    swept, subject = stages.run(
+        "sweep", subject, generator, lambda s, advance: sweep(s, plan, advance), total=subject.n
+    )
     with stages.stage("kernels"):
         kernel = read_kernel(subject, swept, generator)
-        return FirstOrder(swept.outputs, read_jacobian(subject, swept), kernel, swept.tensors, swept.backward_passes)
+        found = FirstOrder(swept.outputs, read_jacobian(subject, swept), kernel, swept.tensors, swept.backward_passes)
+    return found, subject
 
 
 def _regime(subject: Subject, settings: Settings) -> Regime:
@@ -345,7 +352,7 @@ def _ordered(findings: list[Finding]) -> list[Finding]:
 
 
 def _cost(
-    started: float, stages: _Stages, swept: FirstOrder, hessian: HessianReading, attribution: Attribution | None
+    started: float, stages: Stages, swept: FirstOrder, hessian: HessianReading, attribution: Attribution | None
 ) -> Cost:
     # Linux counts kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,9 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import AuditError, RefusedError, UsageError
 from .losses import Loss, output_basis, per_sample_loss
+from .memory import halving, memory_budget, out_of_memory, samples_within
 
 DTypeName = Literal["float32", "float64"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+# Of the budget, for the pass of one chunk: stored rows, kernels, graphs and Lanczos vectors share the rest.
+_PASS_SHARE = 2
+# A second derivative holds about this many times what a forward pass saves.
+_DOUBLE_BACKWARD = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Subject:
     `model` is a private copy in eval mode whose parameters do not require gradients; `x` (n, *shape) and `y` live on
     the same device and dtype; `outputs` C counts the columns of f(x); `basis` (C, C) is orthogonal with the output
     basis Q in its first `rank` C' columns (C' = C−1 for softmax heads, C otherwise); `chunk` samples go through the
-    model at a time.
+    model at a time. The audit may use `memory` bytes; a forward pass saves `saved` bytes per sample for the backward
+    pass (0 where the user fixed the chunk).
     """
 
     model: nn.Module
@@ -37,6 +43,8 @@ class Subject:
     basis: Tensor
     rank: int
     chunk: int
+    memory: int
+    saved: int = 0
 
     @property
     def n(self) -> int:
@@ -60,6 +68,12 @@ class Subject:
         """Slices that cover the probe set, `chunk` samples each, the last one possibly shorter."""
         for first in range(0, self.n, self.chunk):
             yield slice(first, min(first + self.chunk, self.n))
+
+    def fitting(self, copies: int) -> Subject:
+        """The same with chunks small enough to hold `copies` times what a forward pass saves, in half the memory."""
+        if not self.saved:
+            return self
+        return replace(self, chunk=min(self.chunk, samples_within(self.memory // _PASS_SHARE, copies * self.saved)))
 
     def losses(self, outputs: Tensor, where: slice) -> Tensor:
         """Loss of each sample (m,) for `outputs` (m, C) of the samples in `where`."""
@@ -126,11 +140,13 @@ def make_subject(
     device: str = "cpu",
     dtype: DTypeName = "float32",
     chunk: int | None = None,
+    memory: int | None = None,
 ) -> Subject:
     """Copy `model` to `device` and `dtype` in eval mode, run it once, and check that the probe set fits it.
 
-    `y` may be `None` for classifiers: the predicted class is the label then. Raises `RefusedError` when the model does
-    not run on `x`, mixes the samples of a batch, gives non-finite outputs, or when labels do not fit its outputs.
+    `chunk` is chosen to fit into `memory` bytes (by default a share of what is free) when not given. `y` may be `None`
+    for classifiers: the predicted class is the label then. Raises `RefusedError` when the model does not run on `x`,
+    mixes the samples of a batch, gives non-finite outputs, or when labels do not fit its outputs.
     """
     x = x.to(device=device, dtype=DTYPES[dtype])
     _require_real(model)
@@ -138,15 +154,16 @@ def make_subject(
     for module in own.modules():
         module.training = False
     own = own.to(device=device, dtype=DTYPES[dtype]).requires_grad_(False)
-    chunk = chunk or default_chunk(x)
-    f = _outputs(own, x, chunk)
+    memory = memory_budget(None, device) if memory is None else memory
+    f, usable = halving(min(chunk or default_chunk(x), len(x)), lambda size: _outputs(own, x, size))
     outputs = f.shape[1]
     _check_samples_apart(own, x, f)
     labels = _labels(y, f, loss).to(device=device)
     if loss == "mse":
         labels = labels.to(DTYPES[dtype])
     basis, rank = output_basis(outputs, loss)
-    return Subject(own, x, labels, loss, outputs, basis.to(x), rank, chunk)
+    saved = 0 if chunk else saved_bytes(own, x[:2])
+    return Subject(own, x, labels, loss, outputs, basis.to(x), rank, usable, memory, saved).fitting(_DOUBLE_BACKWARD)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -178,6 +195,32 @@ def default_chunk(x: Tensor) -> int:
     return 32 if x.ndim > 2 else 256
 
 
+def saved_bytes(model: nn.Module, x: Tensor) -> int:
+    """Bytes per sample, beside weights and buffers, that a forward pass over `x` (m, *shape) saves for backward.
+
+    `model` is a private copy whose parameters do not require gradients.
+    """
+    weights = [*model.parameters(), *model.buffers()]
+    known = {t.untyped_storage().data_ptr() for t in weights}
+    held: dict[int, int] = {}
+
+    def note(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in known:
+            held[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with exact_arithmetic(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        model.requires_grad_(True)
+        try:
+            # The output keeps the graph alive, so that no storage is used, and counted, twice.
+            output = model(x.clone().requires_grad_(True))
+        finally:
+            model.requires_grad_(False)
+    del output
+    return -(-sum(held.values()) // len(x))
+
+
 def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
     if len(x) < 2:
         raise RefusedError(
@@ -189,9 +232,11 @@ def _outputs(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
     try:
         with torch.no_grad(), exact_arithmetic():
             f = torch.cat([outputs_2d(model(part)) for part in x.split(chunk)])
-    except (AuditError, torch.OutOfMemoryError):
+    except AuditError:
         raise
     except (Exception, SystemExit) as error:  # the model's own code runs here, and may end in any way
+        if out_of_memory(error):
+            raise
         raise RefusedError(
             "the model does not run on this data",
             expected="an input shape the model accepts",

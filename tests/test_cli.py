@@ -17,6 +17,7 @@ from torch import nn
 
 import spectral_audit
 import spectral_audit.audit
+from spectral_audit.errors import UsageError
 from spectral_audit.reports.schema import SCHEMA_PATH
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +123,25 @@ def test_a_wrong_command_line_is_a_usage_error(cli, arguments):
     assert ran.code == 2
     assert ran.out == ""
     assert "Usage:" in ran.err and "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(("given", "hint"), [("8", "write 8GB"), ("lots", "8GB or 500MiB"), ("0", "8GB or 500MiB")])
+def test_memory_is_a_size_or_a_share(cli, given, hint):
+    ran = cli("score", TINY, "--memory", given)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--memory" in ran.err and hint in ran.err and "Traceback" not in ran.err
+
+
+def test_the_memory_given_reaches_the_engine(cli, case, monkeypatch):
+    asked = []
+
+    def stop(*_, settings, **__):
+        asked.append(settings.memory)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(spectral_audit.audit, "measure", stop)
+    assert cli("score", case.model, "--memory", "3GiB").code == 2
+    assert asked == [3 * 2**30]
 
 
 # --- score: the report -------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def overlaps(rows: Tensor, w: Tensor) -> Tensor:
     if not len(rows):
         return torch.zeros(0, dtype=torch.float64)
     parts = [rows[:, where] @ w[where] for where in _blocks(len(w))]
-    return torch.stack(parts).double().sum(0).cpu()
+    return torch.stack(parts).cpu().double().sum(0)
 
 
 def norm(w: Tensor) -> float:
