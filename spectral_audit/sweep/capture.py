@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
 from spectral_audit.errors import RefusedError
 
-from .rules import ROLES, RULES, Contribution, Pair
-from .trace import bind, function_name
+from .functions import bind, function_name, replaced, tensors_in
+from .origins import Follower
+from .pairs import Contribution, Place, merged, placed
+from .rules import ROLES, RULES
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Call:
     """One call of a function with a rule: which parameter plays which role, its arguments, its output's gradient edge.
 
     The edge names the output as the function left it, also when a later in-place operation overwrites the tensor.
+    `places` says where the entries of a rearranged or partial parameter belong.
     """
 
     function: str
@@ -30,39 +32,52 @@ class Call:
     version: int
     edge: GradientEdge
     shape: torch.Size
+    places: dict[str, Place] = field(default_factory=dict)
 
 
-class Capture(TorchFunctionMode):
+class Capture(Follower):
     """Collects a `Call` for every function that uses one of the `wanted` parameters in a role with a rule."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], wanted: Collection[str]) -> None:
-        super().__init__()
-        self._names = {id(p): name for name, p in parameters.items() if name in wanted}
+        super().__init__({name: p for name, p in parameters.items() if name in wanted})
+        self._sizes = {name: p.numel() for name, p in parameters.items()}
         self.calls: list[Call] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `func` and remember it if a rule will need it."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         function = function_name(func)
-        if function not in ROLES or not isinstance(out, Tensor):
+        bound = bind(func, args, kwargs) if function in ROLES else {}
+        roles = {r: bound[r] for r in ROLES.get(function, ()) if self.origins.name(bound.get(r)) is not None}
+        spread = {} if roles else self.spread(func, args, kwargs)
+        copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
+        if copies:
+            args, kwargs = replaced(args, copies), replaced(kwargs, copies)
+        out = self.call(func, args, kwargs)
+        if not any(t.is_floating_point() and self.origins.name(t) is None for t in tensors_in(out)):
             return out
-        bound = bind(func, args, kwargs)
-        roles = {r: self._names[id(bound[r])] for r in ROLES[function] if id(bound.get(r)) in self._names}
-        if not roles:
-            return out
-        if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
-            out = out.detach().requires_grad_().clone()
+        for key, copy in copies.items():
+            self._note("spread", {"weight": spread[key].tensor}, {"input": copy}, copy)
+        if roles and isinstance(out, Tensor):
+            if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
+                out = out.detach().requires_grad_().clone()
+            self._note(function, roles, bound, out)
+        return out
+
+    def _note(self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor) -> None:
+        names = {role: self.origins.name(tensor) or "" for role, tensor in roles.items()}
+        places = {}
+        for role, tensor in roles.items():
+            index = self.origins.index(tensor)
+            if index is not None:
+                one = index[0] if function == "spread" and self.origins.repeated(tensor) else index
+                places[role] = Place(one, self._sizes[names[role]])
         arguments = {k: v.detach() if isinstance(v, Tensor) else v for k, v in bound.items()}
         version = arguments["input"]._version
-        self.calls.append(Call(function, roles, arguments, version, get_gradient_edge(out), out.shape))
-        return out
+        self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places))
+
+    def carries_input(self, tensor: Tensor) -> bool:
+        """Whether `tensor` was computed from the input: the parameters need no gradient here."""
+        return tensor.requires_grad
 
 
 def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Contribution]:
@@ -80,17 +95,7 @@ def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Cont
                 remedy="use the out-of-place form of that operation",
             )
         for role, parameter in call.roles.items():
-            parts.setdefault(parameter, []).append(RULES[call.function, role](call.arguments, g))
-    return {parameter: _merge(pieces) for parameter, pieces in parts.items()}
-
-
-def _merge(pieces: list[Contribution]) -> Contribution:
-    """Several calls of one parameter: positions of equal kind are concatenated, anything else is added up as rows."""
-    if len(pieces) == 1:
-        return pieces[0]
-    pairs = [p for p in pieces if isinstance(p, Pair)]
-    same = len({(p.g.shape[2], p.g.shape[4], p.a.shape[3]) for p in pairs}) == 1
-    if len(pairs) == len(pieces) and same:
-        return Pair(torch.cat([p.a for p in pairs], 2), torch.cat([p.g for p in pairs], 3))
-    rows = [p.rows() if isinstance(p, Pair) else p.flatten(2) for p in pieces]
-    return torch.stack(rows).sum(0)
+            found = RULES[call.function, role](call.arguments, g)
+            place = call.places.get(role)
+            parts.setdefault(parameter, []).append(found if place is None else placed(found, place))
+    return {parameter: merged(pieces) for parameter, pieces in parts.items()}
