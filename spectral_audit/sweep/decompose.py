@@ -57,7 +57,7 @@ def addmm(owned: Owned, bound: Bound) -> Any:
 
 
 def einsum(owned: Owned, bound: Bound) -> Any:
-    """A product of a tensor and a parameter in which every index is summed over, or kept from one of the two."""
+    """A product of a tensor and a parameter, whose first index counts the samples."""
     equation, *operands = bound["args"] if "args" in bound else (bound["equation"], *bound["operands"])
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
@@ -69,11 +69,13 @@ def einsum(owned: Owned, bound: Bound) -> Any:
         operands.reverse()
         subscripts.reverse()
     (x, w), (of_x, of_w) = operands, subscripts
-    kept, new = ([i for i in own if i in result] for own in (of_x, of_w))
-    summed = [i for i in of_x if i in of_w]
-    once = len(of_x) == len(set(of_x)) and len(of_w) == len(set(of_w))
-    if not (once and summed and kept) or len(kept + summed) != len(of_x) or len(new + summed) != len(of_w):
+    if of_x[0] in of_w or of_x[0] not in result:
         return NotImplemented
+    summed = [i for i in of_x if i in of_w and i not in result]
+    kept, new = ([i for i in own if i in result] for own in (of_x, of_w))
+    if sorted(kept + summed) != sorted(of_x) or sorted(new + summed) != sorted(of_w) or set(kept) & set(new):
+        # Not a linear map of vectors: one copy of the parameter for every sample.
+        return torch.einsum(f"{of_x},{of_x[0]}{of_w}->{result}", x, w.expand(len(x), *w.shape))
     flat_x = x.permute([of_x.index(i) for i in kept + summed]).flatten(len(kept))
     weight = w.permute([of_w.index(i) for i in new + summed])
     sizes = weight.shape[: len(new)]

@@ -96,8 +96,8 @@ class Follower(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         super().__init__()
         self.origins = Origins(parameters)
-        # Indices and masks computed from the input, by id.
-        self._integers: dict[int, Tensor] = {}
+        # Indices, masks and what was looked up by them: computed from the input without a gradient, by id.
+        self._without_gradient: dict[int, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -126,18 +126,18 @@ class Follower(TorchFunctionMode):
 
     @abstractmethod
     def carries_input(self, tensor: Tensor) -> bool:
-        """Whether a floating-point tensor was computed from the model's input."""
+        """Whether `tensor` is known to have a gradient with respect to the model's input."""
 
     def from_input(self, tensor: Tensor) -> bool:
         """Whether any tensor was computed from the model's input."""
-        return id(tensor) in self._integers or self.carries_input(tensor)
+        return id(tensor) in self._without_gradient or self.carries_input(tensor)
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """func(*args, **kwargs), followed."""
         out = func(*args, **kwargs)
         moved = any(self.from_input(t) for t in tensors_in((args, kwargs)))
         if moved:
-            self._integers |= {id(t): t for t in tensors_in(out) if not t.is_floating_point()}
+            self._without_gradient |= {id(t): t for t in tensors_in(out) if not self.carries_input(t)}
         elif isinstance(out, Tensor):
             self._follow(out, func, args, kwargs)
         return out
