@@ -97,8 +97,10 @@ def bilinear(_: Owned, bound: Bound) -> Any:
     return F.linear(outer, bound["weight"].flatten(1), bound.get("bias"))
 
 
-def rms_norm(_: Owned, bound: Bound) -> Any:
+def rms_norm(owned: Owned, bound: Bound) -> Any:
     """γ x̂."""
+    if not owned(bound.get("weight")):
+        return NotImplemented
     return F.rms_norm(bound["input"], bound["normalized_shape"], eps=bound.get("eps")) * bound["weight"]
 
 

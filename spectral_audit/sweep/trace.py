@@ -57,7 +57,8 @@ class Watcher(Follower):
         name = function_name(func)
         written = [args[0]] if name == "setitem" else [t for t in tensors_in(out) if t.is_floating_point()]
         if written:
-            if in_place(func) or not all(self.origins.name(t) for t in written):  # else the parameter moves on
+            moved = not in_place(func) and all(self.origins.name(t) for t in written)
+            if not moved and any(t.requires_grad for t in written):
                 self._note_parameters(func, args, kwargs)
             self._note_shape(name, func, args, kwargs, before)
             self._pass_on(written, before, inputs)
