@@ -12,10 +12,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from spectral_audit.errors import RefusedError
 
+from .arrangement import arrangement, as_it_was, fold, samples_first, unfold
+from .follow import Follower
 from .functions import bind, function_name, replaced, tensors_in
-from .origins import Follower
 from .pairs import Contribution, Place, merged, placed
-from .rules import ROLES, RULES
+from .rules import LAST_AXIS, ROLES, RULES
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Call:
     """One call of a function with a rule: which parameter plays which role, its arguments, its output's gradient edge.
 
     The edge names the output as the function left it, also when a later in-place operation overwrites the tensor.
-    `places` says where the entries of a rearranged or partial parameter belong.
+    Its first axis and that of `input` count the samples. `places` says where the entries of a rearranged or partial
+    parameter belong; `folded`, that the function itself had the first two axes as one.
     """
 
     function: str
@@ -33,6 +35,7 @@ class Call:
     edge: GradientEdge
     shape: torch.Size
     places: dict[str, Place] = field(default_factory=dict)
+    folded: bool = False
 
 
 class Capture(Follower):
@@ -51,19 +54,31 @@ class Capture(Follower):
         spread = {} if roles else self.spread(func, args, kwargs)
         copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
         if copies:
-            args, kwargs = replaced(args, copies), replaced(kwargs, copies)
+            fed = {key: c.repeat_interleave(spread[key].times, 0) for key, c in copies.items()}
+            args, kwargs = replaced(args, fed), replaced(kwargs, fed)
         out = self.call(func, args, kwargs)
         if not any(t.is_floating_point() and self.origins.name(t) is None for t in tensors_in(out)):
             return out
         for key, copy in copies.items():
             self._note("spread", {"weight": spread[key].tensor}, {"input": copy}, copy)
-        if roles and isinstance(out, Tensor):
-            if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
-                out = out.detach().requires_grad_().clone()
-            self._note(function, roles, bound, out)
-        return out
+        return self._see_roles(function, roles, bound, out) if roles and isinstance(out, Tensor) else out
 
-    def _note(self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor) -> None:
+    def _see_roles(self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor) -> Tensor:
+        if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
+            out = out.detach().requires_grad_().clone()
+        n, x = self._samples or len(out), bound["input"]
+        any_position = function in LAST_AXIS
+        kind = arrangement(out, n, sequences=any_position)
+        if kind in (None, "first") or len(x) != len(out):
+            self._note(function, roles, bound, out)
+            return out
+        out, x = samples_first(out, kind, n), samples_first(x, kind, n)
+        self._note(function, roles, bound | {"input": x}, out, folded=not any_position)
+        return as_it_was(out, kind)
+
+    def _note(
+        self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor, *, folded: bool = False
+    ) -> None:
         names = {role: self.origins.name(tensor) or "" for role, tensor in roles.items()}
         places = {}
         for role, tensor in roles.items():
@@ -73,7 +88,7 @@ class Capture(Follower):
                 places[role] = Place(one, self._sizes[names[role]])
         arguments = {k: v.detach() if isinstance(v, Tensor) else v for k, v in bound.items()}
         version = arguments["input"]._version
-        self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places))
+        self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places, folded))
 
     def carries_input(self, tensor: Tensor) -> bool:
         """Whether `tensor` was computed from the input: the parameters need no gradient here."""
@@ -95,7 +110,14 @@ def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Cont
                 remedy="use the out-of-place form of that operation",
             )
         for role, parameter in call.roles.items():
-            found = RULES[call.function, role](call.arguments, g)
+            found = _rows(call, role, g)
             place = call.places.get(role)
             parts.setdefault(parameter, []).append(found if place is None else placed(found, place))
     return {parameter: merged(pieces) for parameter, pieces in parts.items()}
+
+
+def _rows(call: Call, role: str, g: Tensor) -> Contribution:
+    rule = RULES[call.function, role]
+    if not call.folded:
+        return rule(call.arguments, g)
+    return unfold(rule({**call.arguments, "input": call.arguments["input"].flatten(0, 1)}, fold(g)), len(g))

@@ -57,25 +57,36 @@ def addmm(owned: Owned, bound: Bound) -> Any:
 
 
 def einsum(owned: Owned, bound: Bound) -> Any:
-    """A product of a tensor and a parameter, whose first index counts the samples."""
+    """A product with one parameter in it: a linear map of vectors where it is one, else with a copy for every sample.
+
+    The samples' index is taken to be the first one of the first other operand.
+    """
     equation, *operands = bound["args"] if "args" in bound else (bound["equation"], *bound["operands"])
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
     terms, _, result = str(equation).replace(" ", "").partition("->")
-    subscripts = terms.split(",")
-    if len(operands) != 2 or not result or "." in terms or owned(operands[0]) == owned(operands[1]):
+    named = list(zip(operands, terms.split(","), strict=False))
+    parameters, others = ([pair for pair in named if owned(pair[0]) is side] for side in (True, False))
+    if len(parameters) != 1 or not others or not result or "." in terms:
         return NotImplemented
-    if owned(operands[0]):
-        operands.reverse()
-        subscripts.reverse()
-    (x, w), (of_x, of_w) = operands, subscripts
-    if of_x[0] in of_w or of_x[0] not in result:
+    (w, of_w), (x, of_x) = parameters[0], others[0]
+    sample = of_x[:1]
+    if len(others) == 1:
+        y = _linear_in_vectors(x, of_x, w, of_w, result)
+        if y is not NotImplemented:
+            return y
+    if sample in of_w or sample not in result:
         return NotImplemented
+    terms = ",".join([f"{sample}{of_w}", *(subscript for _, subscript in others)])
+    return torch.einsum(f"{terms}->{result}", w.expand(len(x), *w.shape), *(t for t, _ in others))
+
+
+def _linear_in_vectors(x: Tensor, of_x: str, w: Tensor, of_w: str, result: str) -> Any:
+    """The einsum as a call of `linear`, if every index is either summed over in both or kept from one of the two."""
     summed = [i for i in of_x if i in of_w and i not in result]
     kept, new = ([i for i in own if i in result] for own in (of_x, of_w))
     if sorted(kept + summed) != sorted(of_x) or sorted(new + summed) != sorted(of_w) or set(kept) & set(new):
-        # Not a linear map of vectors: one copy of the parameter for every sample.
-        return torch.einsum(f"{of_x},{of_x[0]}{of_w}->{result}", x, w.expand(len(x), *w.shape))
+        return NotImplemented
     flat_x = x.permute([of_x.index(i) for i in kept + summed]).flatten(len(kept))
     weight = w.permute([of_w.index(i) for i in new + summed])
     sizes = weight.shape[: len(new)]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .pairs import Contribution, Pair, Place
 
-__all__ = ["ROLES", "RULES", "Contribution", "Pair", "Place"]
+__all__ = ["LAST_AXIS", "ROLES", "RULES", "Contribution", "Pair", "Place"]
 
 Arguments = Mapping[str, Any]
 
@@ -170,3 +170,6 @@ RULES: dict[tuple[str, str], Rule] = {
 ROLES: dict[str, tuple[str, ...]] = {
     function: tuple(role for f, role in RULES if f == function) for function in dict.fromkeys(f for f, _ in RULES)
 }
+
+# Whatever stands between the first and the last axis is a position to these.
+LAST_AXIS = frozenset(["linear", "layer_norm", "embedding"])

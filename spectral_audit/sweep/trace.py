@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .follow import Follower
 from .functions import IDLE, LINEAR, PIECEWISE, PRODUCT, bind, function_name, in_place, tensors_in
-from .origins import Follower
 
 
 class Dependence(NamedTuple):
@@ -35,7 +35,7 @@ class Watcher(Follower):
     def __init__(
         self, x: Tensor, parameters: Mapping[str, nn.Parameter], roles_of: Mapping[str, tuple[str, ...]]
     ) -> None:
-        super().__init__(parameters)
+        super().__init__(parameters, len(x))
         self._roles_of = roles_of
         self._known = {id(x): Dependence(True, frozenset())}
         self._known |= {id(p): Dependence(False, frozenset([name])) for name, p in parameters.items()}

@@ -210,9 +210,10 @@ def sums_over_named_indices() -> Net:
     def forward(m: Forward, x: Tensor) -> Tensor:
         heads = torch.tanh(torch.einsum("nli,ihd->nhdl", x, m.split))
         heads = torch.einsum("hde,nhdl->nhel", m.each, heads)  # an index of both that is kept
-        return torch.einsum("nhdl,hdo->no", heads, m.join)  # an index of one that is summed over
+        sums = torch.einsum("nhdl,hdo->no", heads, m.join)  # an index of one that is summed over
+        return sums + torch.einsum("nli,kij,nlj->nk", x, m.form, x)
 
-    return raw(forward, 5, 4, split=(4, 2, 3), each=(2, 3, 3), join=(2, 3, C))
+    return raw(forward, 5, 4, split=(4, 2, 3), each=(2, 3, 3), join=(2, 3, C), form=(C, 4, 4))
 
 
 @net
@@ -311,3 +312,48 @@ def branches_on_a_value() -> Net:
         return m.head(h)
 
     return raw(forward, 4, first=nn.Linear(4, 5), gain=(5,), head=nn.Linear(5, C))
+
+
+# ---- samples that do not stand on the first axis ------------------------------------------------------------------
+
+
+@net
+def sequence_first() -> Net:
+    layer = nn.TransformerEncoderLayer(8, 2, 12)
+    parts = {"inner": nn.Linear(4, 8), "layer": layer, "norm": nn.RMSNorm(8), "gain": (8,), "head": nn.Linear(8, C)}
+    return raw(lambda m, x: m.head(m.norm(m.layer(m.inner(x.transpose(0, 1)))).mul(m.gain).mean(0)), 5, 4, **parts)
+
+
+@net
+def words_sequence_first() -> Net:
+    def forward(m: Forward, x: Tensor) -> Tensor:
+        return m.head(torch.tanh(m.inner(m.words(x.long().T))).mean(0))
+
+    return raw(forward, 5, words=nn.Embedding(6, 4), inner=nn.Linear(4, 4), head=nn.Linear(4, C))
+
+
+@net
+def image_by_image() -> Net:
+    """Every sample is a film: its images go through the layers as samples of their own, some overwritten in place."""
+
+    def forward(m: Forward, x: Tensor) -> Tensor:
+        images = m.layers(x.flatten(0, 1))
+        return m.head((images * m.gain[:, None, None]).flatten(1).unflatten(0, (len(x), -1)).amax(1))
+
+    layers = nn.Sequential(
+        nn.Conv2d(1, 4, 2, groups=1), nn.ReLU(inplace=True), nn.BatchNorm2d(4), nn.PReLU(4), nn.GroupNorm(2, 4),
+        nn.ConvTranspose2d(4, 2, 2, stride=2),
+    )  # fmt: skip
+    return raw(forward, 4, 1, 3, 3, layers=layers, gain=(2,), head=nn.Linear(32, C))
+
+
+@net
+def position_by_position() -> Net:
+    def forward(m: Forward, x: Tensor) -> Tensor:
+        h = m.norm(m.inner(x.reshape(-1, x.shape[-1])) * m.gain) + m.table(x[..., 0].long().flatten())
+        return m.head(h.view(len(x), -1, 6).mean(1))
+
+    norm = nn.Sequential(nn.LayerNorm(6), nn.BatchNorm1d(6))
+    return raw(
+        forward, 5, 4, inner=nn.Linear(4, 6), norm=norm, gain=(6,), table=nn.Embedding(6, 6), head=nn.Linear(6, C)
+    )
