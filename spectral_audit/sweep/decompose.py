@@ -85,7 +85,8 @@ def _linear_in_vectors(x: Tensor, of_x: str, w: Tensor, of_w: str, result: str) 
     """The einsum as a call of `linear`, if every index is either summed over in both or kept from one of the two."""
     summed = [i for i in of_x if i in of_w and i not in result]
     kept, new = ([i for i in own if i in result] for own in (of_x, of_w))
-    if sorted(kept + summed) != sorted(of_x) or sorted(new + summed) != sorted(of_w) or set(kept) & set(new):
+    once = all(len(own) == len(set(own)) for own in (of_x, of_w, kept + new))
+    if not (summed and once and sorted(kept + summed) == sorted(of_x) and sorted(new + summed) == sorted(of_w)):
         return NotImplemented
     flat_x = x.permute([of_x.index(i) for i in kept + summed]).flatten(len(kept))
     weight = w.permute([of_w.index(i) for i in new + summed])

@@ -165,6 +165,22 @@ NETS |= {f"attention_{name}": builder for name, builder in ATTENTION.items()}
 
 
 @net
+def attention_called_as_a_function() -> Net:
+    """A mask of truth values for every sample and head, and the weights of every head."""
+
+    def forward(m: Forward, x: Tensor) -> Tensor:
+        h = x.transpose(0, 1)
+        mask = CAUSAL.expand(2 * len(x), -1, -1)
+        out, weights = F.multi_head_attention_forward(
+            h, h, h, 4, 2, m.W, m.b, None, None, False, 0.0, m.out.weight, m.out.bias,
+            training=False, attn_mask=mask, average_attn_weights=False,
+        )  # fmt: skip
+        return m.head(torch.cat([out.mean(0), weights[..., 0].mean(2)], 1))
+
+    return raw(forward, 5, 4, W=(12, 4), b=(12,), out=nn.Linear(4, 4), head=nn.Linear(6, C))
+
+
+@net
 def transformer_encoder() -> Net:
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, activation="gelu", norm_first=True)
     layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
