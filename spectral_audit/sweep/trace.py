@@ -27,8 +27,8 @@ class Dependence(NamedTuple):
 class Watcher(Follower):
     """Follows one forward pass in which the input and all parameters require gradients.
 
-    After the pass: `structured` are parameters seen in known roles only, `roles` maps them to (function, role) pairs;
-    `blockers` are the functions that are not piecewise linear, `curved` those after which the output is not linear in
+    After the pass: `structured` maps parameters seen in roles with a rule to the functions, `unstructured` are those
+    seen in others; `blockers` are the functions that are not piecewise linear, `curved` those after which the output is not linear in
     each single weight; `opaque` says that some computation went unseen.
     """
 

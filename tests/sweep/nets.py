@@ -170,7 +170,7 @@ def attention_called_as_a_function() -> Net:
 
     def forward(m: Forward, x: Tensor) -> Tensor:
         h = x.transpose(0, 1)
-        mask = CAUSAL.expand(2 * len(x), -1, -1)
+        mask = torch.stack([CAUSAL, CAUSAL.fliplr().flipud()]).repeat(len(x), 1, 1)
         out, weights = F.multi_head_attention_forward(
             h, h, h, 4, 2, m.W, m.b, None, None, False, 0.0, m.out.weight, m.out.bias,
             training=False, attn_mask=mask, average_attn_weights=False,

@@ -12,6 +12,7 @@ from spectral_audit.subject import Subject, exact_arithmetic, make_subject
 from spectral_audit.sweep import Study, study
 from spectral_audit.sweep.capture import Capture, contributions
 from spectral_audit.sweep.pairs import Pair
+from tests.cases import CASES
 from tests.networks import Forward
 from tests.sweep.nets import NETS, C, raw
 
@@ -144,3 +145,19 @@ def test_what_is_piecewise_linear_stays_so(activation: nn.Module) -> None:
     plan = plan_of(subject_of(model, (2, 5)))
     assert plan.piecewise_linear
     assert plan.multilinear
+
+
+# What is computed from a parameter before it meets the data, and a layer on a table without samples.
+GENERIC = {
+    "scale_invariant_weights": {"0.parametrizations.weight.original"},
+    "linear_by_inheritance_only": {"0.weight"},
+    "positions": {"table", "project.weight", "project.bias"},
+    "as_many_positions_as_samples": {"table", "project.weight", "project.bias"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_few_parameters_of_the_cases_lack_a_rule(name: str) -> None:
+    model, x, y, loss = CASES[name]()
+    plan = plan_of(make_subject(model, x, y, loss=loss, dtype="float64"))  # type: ignore[arg-type]
+    assert set(plan.generic) == GENERIC.get(name, set())
