@@ -13,8 +13,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from spectral_audit.errors import RefusedError
 
 from .arrangement import arrangement, as_it_was, fold, samples_first, unfold
-from .follow import Follower
-from .functions import bind, function_name, replaced, tensors_in
+from .follow import Follower, Spread
+from .functions import BROADCASTING, bind, function_name, replaced, tensors_in
 from .pairs import Contribution, Place, merged, placed
 from .rules import LAST_AXIS, ROLES, RULES
 
@@ -52,16 +52,27 @@ class Capture(Follower):
         bound = bind(func, args, kwargs) if function in ROLES else {}
         roles = {r: bound[r] for r in ROLES.get(function, ()) if self.origins.name(bound.get(r)) is not None}
         spread = {} if roles else self.spread(func, args, kwargs)
-        copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
-        if copies:
-            fed = {key: c.repeat_interleave(spread[key].times, 0) for key, c in copies.items()}
-            args, kwargs = replaced(args, fed), replaced(kwargs, fed)
+        if spread:
+            return self._see_spread(func, args, kwargs, spread)
         out = self.call(func, args, kwargs)
-        if not any(t.is_floating_point() and self.origins.name(t) is None for t in tensors_in(out)):
+        if not roles or not isinstance(out, Tensor) or self.origins.name(out) is not None:
             return out
+        return self._see_roles(function, roles, bound, out)
+
+    def _see_spread(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], spread: dict[int, Spread]
+    ) -> Any:
+        if function_name(func) not in BROADCASTING:  # the parameter may only move on: be repeated, or be asked its size
+            out = self.call(func, args, kwargs)
+            if all(self.origins.name(t) is not None for t in tensors_in(out) if t.is_floating_point()):
+                return out
+        copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
         for key, copy in copies.items():
-            self._note("spread", {"weight": spread[key].tensor}, {"input": copy}, copy)
-        return self._see_roles(function, roles, bound, out) if roles and isinstance(out, Tensor) else out
+            # One copy's worth of a tensor that stands for every sample already: their entries are the same.
+            p = spread[key].tensor[0] if spread[key].repeated else spread[key].tensor
+            self._note("spread", {"weight": p}, {"input": copy}, copy)
+        fed = {key: copy.repeat_interleave(spread[key].times, 0) for key, copy in copies.items()}
+        return self.call(func, replaced(args, fed), replaced(kwargs, fed))
 
     def _see_roles(self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor) -> Tensor:
         if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
@@ -84,8 +95,7 @@ class Capture(Follower):
         for role, tensor in roles.items():
             index = self.origins.index(tensor)
             if index is not None:
-                one = index[0] if function == "spread" and self.origins.repeated(tensor) else index
-                places[role] = Place(one, self._sizes[names[role]])
+                places[role] = Place(index, self._sizes[names[role]])
         arguments = {k: v.detach() if isinstance(v, Tensor) else v for k, v in bound.items()}
         version = arguments["input"]._version
         self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places, folded))

@@ -16,21 +16,26 @@ from .origins import Origins
 
 
 class Spread(NamedTuple):
-    """A tensor of a parameter's entries, the shape of one copy for every sample, and how often each copy is needed."""
+    """A tensor of a parameter's entries, the shape (n, ...) of its copies, and how often each copy is needed.
+
+    `repeated` tensors have a first axis of samples already.
+    """
 
     tensor: Tensor
     shape: tuple[int, ...]
     times: int = 1
+    repeated: bool = False
 
 
 def _spread_over(p: Tensor, data: Tensor, samples: int) -> Spread | None:
     """How `p` meets `data` in an elementwise function, if it does so on axes below that of the samples."""
     kind = arrangement(data, samples, sequences=True)
     axes = data.ndim - 1 - (kind == "second")
-    below = p[0] if p.ndim == axes + 1 and len(p) == 1 else p
-    if kind is None or below.ndim > axes:
+    while p.ndim > max(axes, 0) and len(p) == 1:
+        p = p[0]
+    if kind is None or p.ndim > axes:
         return None
-    shape = (samples, *(1,) * (axes - below.ndim), *below.shape)
+    shape = (samples, *(1,) * (axes - p.ndim), *p.shape)
     return Spread(p, shape, len(data) // samples if kind == "folded" else 1)
 
 
@@ -108,7 +113,7 @@ class Follower(TorchFunctionMode):
             if over is not None:
                 found[id(t)] = over
             elif self.origins.repeated(t):
-                found[id(t)] = Spread(t, tuple(t.shape))
+                found[id(t)] = Spread(t, tuple(t.shape), repeated=True)
         return found
 
     def _follow(self, out: Tensor, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

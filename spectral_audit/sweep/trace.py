@@ -28,8 +28,8 @@ class Watcher(Follower):
     """Follows one forward pass in which the input and all parameters require gradients.
 
     After the pass: `structured` maps parameters seen in roles with a rule to the functions, `unstructured` are those
-    seen in others; `blockers` are the functions that are not piecewise linear, `curved` those after which the output is not linear in
-    each single weight; `opaque` says that some computation went unseen.
+    seen in others; `blockers` are the functions that are not piecewise linear, `curved` those after which the output is
+    not linear in each single weight; `opaque` says that some computation went unseen.
     """
 
     def __init__(
@@ -101,13 +101,11 @@ class Watcher(Follower):
         involved = [d for d in before if d.on_input or d.parameters]
         if not involved or name in LINEAR or name in PIECEWISE or name in IDLE:
             return
-        # Of statistics that were stored, not taken from the input.
-        switch, default = {"batch_norm": ("training", False), "instance_norm": ("use_input_stats", True)}.get(
-            name, ("", True)
-        )
-        affine_norm = not (default if not switch else bind(func, args, kwargs).get(switch, default))
+        # A norm whose statistics were stored is affine.
+        bound = bind(func, args, kwargs) if name in ("batch_norm", "instance_norm") else {}
+        by_batch = bound.get("use_input_stats", True) if name == "instance_norm" else bound.get("training", not bound)
         by_constant = name == "div" and not any(d.on_input or d.parameters for d in before[1:])
-        if not (name in PRODUCT or affine_norm or by_constant):
+        if not (name in PRODUCT or by_constant or not by_batch):
             self.blockers.append(name)
             self.curved.append(name)
             return

@@ -249,9 +249,9 @@ def gains_in_place() -> Net:
         h = m.inner(x)
         h *= m.gain
         h += m.shift
-        return m.head(h.clone().mul_(m.gain))
+        return m.head(h.clone().mul_(m.gain) * m.one.expand(5) + m.shift[1:2].expand(len(x), 5))
 
-    return raw(forward, 4, inner=nn.Linear(4, 5), gain=(5,), shift=(5,), head=nn.Linear(5, C))
+    return raw(forward, 4, inner=nn.Linear(4, 5), gain=(5,), shift=(5,), one=(1,), head=nn.Linear(5, C))
 
 
 @net
@@ -336,7 +336,13 @@ def branches_on_a_value() -> Net:
 @net
 def sequence_first() -> Net:
     layer = nn.TransformerEncoderLayer(8, 2, 12)
-    parts = {"inner": nn.Linear(4, 8), "layer": layer, "norm": nn.RMSNorm(8), "gain": (8,), "head": nn.Linear(8, C)}
+    parts = {
+        "inner": nn.Linear(4, 8),
+        "layer": layer,
+        "norm": nn.RMSNorm(8),
+        "gain": (1, 1, 8),
+        "head": nn.Linear(8, C),
+    }
     return raw(lambda m, x: m.head(m.norm(m.layer(m.inner(x.transpose(0, 1)))).mul(m.gain).mean(0)), 5, 4, **parts)
 
 
