@@ -54,6 +54,9 @@ REARRANGING = frozenset(
     "contiguous clone reshape reshape_as flatten flip roll repeat tile index_select getitem".split()
 )
 
+# Functions that may bring another axis to the front (x.T is a `__get__`).
+TURNING = frozenset("transpose permute movedim moveaxis swapaxes swapdims t __get__".split())
+
 # torch's own functions do not show their signatures.
 _CONV = "input weight bias stride padding dilation groups"
 _CONV_TRANSPOSE = "input weight bias stride padding output_padding groups dilation"

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from .arrangement import arrangement, samples_first
 from .follow import Follower
-from .functions import IDLE, LINEAR, PIECEWISE, PRODUCT, bind, function_name, in_place, tensors_in
+from .functions import IDLE, LINEAR, PIECEWISE, PRODUCT, TURNING, bind, function_name, in_place, tensors_in
 
 
 class Dependence(NamedTuple):
@@ -48,6 +50,8 @@ class Watcher(Follower):
         self.blockers: list[str] = []
         self.curved: list[str] = []
         self.opaque = False
+        self._x = x
+        self._turned = False
 
     def see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `func` and note what it did."""
@@ -55,11 +59,13 @@ class Watcher(Follower):
         before = [self.dependence(t) for t in inputs]
         out = self.call(func, args, kwargs)
         name = function_name(func)
+        if name in TURNING and isinstance(out, Tensor) and inputs and self.from_input(inputs[0]):
+            self._turned |= out.stride()[:1] != inputs[0].stride()[:1]
         written = [args[0]] if name == "setitem" else [t for t in tensors_in(out) if t.is_floating_point()]
         if written:
             moved = not in_place(func) and all(self.origins.name(t) for t in written)
             if not moved and any(t.requires_grad for t in written):
-                self._note_parameters(func, args, kwargs)
+                self._note_parameters(func, args, kwargs, astray=self._astray(written[0]))
             self._note_shape(name, func, args, kwargs, before)
             self._pass_on(written, before, inputs)
         return out
@@ -75,7 +81,24 @@ class Watcher(Follower):
             self.opaque = True
         return known
 
-    def _note_parameters(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _astray(self, out: Tensor) -> bool:
+        """Whether the samples of `out` stand elsewhere than `arrangement` says, where its shape allows two readings.
+
+        Sequences can be as long as the batch. Only the first sample's input may then have a gradient in the first
+        sample's output; where the input has none at all, a first axis that was turned away before is enough of a doubt.
+        """
+        n = len(self._x)
+        kind = arrangement(out, n, sequences=True)
+        if n == 1 or out.ndim != 3 or out.shape[1] != n or kind is None or len(out) % n or not out.requires_grad:
+            return False
+        first = samples_first(out, kind, n)[0]
+        weights = torch.rand(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
+        (g,) = torch.autograd.grad((first * weights).sum(), self._x, retain_graph=True, allow_unused=True)
+        return self._turned if g is None else bool(g[1:].any())
+
+    def _note_parameters(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, astray: bool
+    ) -> None:
         inputs = tensors_in(args) + tensors_in(kwargs)
         if not any(self.origins.name(t) for t in inputs):
             return
@@ -85,7 +108,7 @@ class Watcher(Follower):
         known = (roles & alone) | self.spread(func, args, kwargs).keys()
         for tensor in inputs:
             parameter = self.origins.name(tensor)
-            if parameter is not None and id(tensor) in known:
+            if parameter is not None and id(tensor) in known and not astray:
                 self.structured.setdefault(parameter, set()).add(name)
             elif parameter is not None:
                 self.unstructured.add(parameter)

@@ -147,8 +147,10 @@ def test_what_is_piecewise_linear_stays_so(activation: nn.Module) -> None:
     assert plan.multilinear
 
 
-# What is computed from a parameter before it meets the data, and a layer on a table without samples.
+# What is computed from a parameter before it meets the data, a layer on a table without samples, and one whose samples
+# could stand on two axes.
 GENERIC = {
+    "sequence_first_as_long_as_the_batch": {"inner.weight", "inner.bias", "second.weight", "second.bias"},
     "scale_invariant_weights": {"0.parametrizations.weight.original"},
     "linear_by_inheritance_only": {"0.weight"},
     "positions": {"table", "project.weight", "project.bias"},
@@ -161,3 +163,26 @@ def test_few_parameters_of_the_cases_lack_a_rule(name: str) -> None:
     model, x, y, loss = CASES[name]()
     plan = plan_of(make_subject(model, x, y, loss=loss, dtype="float64"))  # type: ignore[arg-type]
     assert set(plan.generic) == GENERIC.get(name, set())
+
+
+def turned(m: Forward, x: Tensor) -> Tensor:
+    h = x.transpose(0, 1) if m.table is None else m.table(x.long()).transpose(0, 1)
+    return m.head(torch.tanh(m.inner(h)).mean(0))
+
+
+def straight(m: Forward, x: Tensor) -> Tensor:
+    h = x if m.table is None else m.table(x.long())
+    return m.head(torch.tanh(m.inner(h)).mean(1))
+
+
+@pytest.mark.parametrize("table", [None, nn.Embedding(6, 4)])
+def test_sequences_as_long_as_the_batch_are_read_along_the_right_axis_or_not_at_all(table: nn.Module | None) -> None:
+    """The layer sees (n, n, F) either way; two samples alone do not show it."""
+    for forward, generic in ((straight, ()), (turned, ("inner.weight", "inner.bias"))):
+        model = Forward(forward, table=table, inner=nn.Linear(4, 4), head=nn.Linear(4, C))
+        subject = subject_of(model, (CHUNK, 4) if table is None else (CHUNK,))
+        plan = plan_of(subject)
+        assert plan.generic == generic
+        truth = by_autograd(subject)
+        for key, rows in by_rule(subject, plan.structured).items():
+            assert (rows - truth[key]).norm() <= 1e-9 * truth[key].norm(), key
