@@ -330,6 +330,72 @@ def lstm() -> Problem:
     return classifier(Forward(networks.last_state, cell=nn.LSTM(3, 5, batch_first=True), head=nn.Linear(5, C)), 5, 3)
 
 
+@case()
+def gru_both_ways() -> Problem:
+    cell = nn.GRU(3, 2, 2, bidirectional=True, batch_first=True)
+    return classifier(Forward(networks.last_state, cell=cell, head=nn.Linear(4, C)), 4, 3)
+
+
+@case()
+def lstm_projected() -> Problem:
+    cell = nn.LSTM(3, 4, proj_size=2, batch_first=True)
+    return classifier(Forward(networks.last_state, cell=cell, head=nn.Linear(2, C)), 4, 3)
+
+
+@case()
+def attention_between_sequences() -> Problem:
+    """Queries apart from keys and values, so that the packed projection is used in slices; an extra key; causal."""
+    attend = nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True)
+    modules = {"inner": nn.Linear(3, 4), "attend": attend, "head": nn.Linear(4, C)}
+    return classifier(Forward(networks.attention_between, **modules), 4, 3)
+
+
+@case()
+def vision_transformer() -> Problem:
+    """A class token, learned positions, a fused projection, RMS norms and a gain for every branch."""
+    modules = {
+        "patches": nn.Conv2d(1, 4, 2, stride=2),
+        "token": nn.Parameter(torch.randn(1, 1, 4)),
+        "places": nn.Parameter(0.5 * torch.randn(1, 5, 4)),
+        "norm": nn.RMSNorm(4),
+        "qkv": nn.Linear(4, 12, bias=False),
+        "gain": nn.Parameter(torch.ones(4)),
+        "head": nn.Linear(4, C),
+    }
+    return classifier(Forward(networks.vision_transformer, **modules), 1, 4, 4)
+
+
+@case(piecewise_linear=True)
+def decoder() -> Problem:
+    """Transposed convolutions with groups, strides and cut borders; instance norm with stored statistics."""
+    layers = (
+        nn.Linear(4, 16),
+        nn.Unflatten(1, (4, 2, 2)),
+        nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1, groups=2),
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+        nn.PReLU(4),
+        nn.ConvTranspose2d(4, 2, (1, 2), dilation=(1, 2), bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
+    return classifier(nn.Sequential(*layers, nn.Linear(48, C)), 4)
+
+
+# ---- parameters outside layers ------------------------------------------------------------------------------------
+
+
+@case()
+def raw_products() -> Problem:
+    modules = {
+        "A": nn.Parameter(torch.randn(5, 7) / 2),
+        "a": nn.Parameter(torch.zeros(7)),
+        "B": nn.Parameter(torch.randn(2, 7, 7) / 2),
+        "gain": nn.Parameter(torch.ones(7)),
+        "W": nn.Parameter(torch.randn(7, C)),
+    }
+    return classifier(Forward(networks.raw_products, **modules), 5)
+
+
 # ---- other heads and losses ---------------------------------------------------------------------------------------
 
 

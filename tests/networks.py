@@ -131,6 +131,28 @@ def last_state(m: Forward, x: Tensor) -> Tensor:
     return m.head(m.cell(x)[0][:, -1])
 
 
+def attention_between(m: Forward, x: Tensor) -> Tensor:
+    h = m.inner(x)
+    causal = torch.ones(2, 4, dtype=torch.bool).triu(1)
+    return m.head(m.attend(h[:, :2], torch.tanh(h), h, attn_mask=causal, need_weights=False)[0].mean(dim=1))
+
+
+def vision_transformer(m: Forward, x: Tensor) -> Tensor:
+    patches = m.patches(x).flatten(2).transpose(1, 2)
+    h = torch.cat([m.token.expand(len(x), -1, -1), patches], dim=1) + m.places
+    q, k, v = m.qkv(m.norm(h)).reshape(len(x), -1, 3, 2, 2).permute(2, 0, 3, 1, 4)
+    h = h + m.gain * functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return m.head(h[:, 0])
+
+
+def raw_products(m: Forward, x: Tensor) -> Tensor:
+    """No layer at all: matrices from the right, slices, a transpose, a gain and a shift in place."""
+    h = torch.tanh(x @ m.A + m.a) @ m.B[0]
+    h *= m.gain
+    h = torch.einsum("ni,ij->nj", torch.tanh(h), m.B[1]) + torch.tanh(h) @ m.B[0].t()
+    return torch.addmm(m.a[:3], torch.tanh(h), m.W)
+
+
 def functional_tanh(m: Forward, x: Tensor) -> Tensor:
     return m.head(torch.tanh(m.inner(x)))
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
 from spectral_audit.errors import RefusedError
 
-from .rules import ROLES, RULES, Contribution, Pair
-from .trace import bind, function_name
+from .arrangement import arrangement, as_it_was, fold, samples_first, unfold
+from .follow import Follower, Spread
+from .functions import BROADCASTING, bind, function_name, replaced, tensors_in
+from .pairs import Contribution, Place, merged, placed
+from .rules import LAST_AXIS, ROLES, RULES
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Call:
     """One call of a function with a rule: which parameter plays which role, its arguments, its output's gradient edge.
 
     The edge names the output as the function left it, also when a later in-place operation overwrites the tensor.
+    Its first axis and that of `input` count the samples. `places` says where the entries of a rearranged or partial
+    parameter belong; `folded`, that the function itself had the first two axes as one.
     """
 
     function: str
@@ -30,39 +34,75 @@ class Call:
     version: int
     edge: GradientEdge
     shape: torch.Size
+    places: dict[str, Place] = field(default_factory=dict)
+    folded: bool = False
 
 
-class Capture(TorchFunctionMode):
+class Capture(Follower):
     """Collects a `Call` for every function that uses one of the `wanted` parameters in a role with a rule."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], wanted: Collection[str]) -> None:
-        super().__init__()
-        self._names = {id(p): name for name, p in parameters.items() if name in wanted}
+        super().__init__({name: p for name, p in parameters.items() if name in wanted})
+        self._sizes = {name: p.numel() for name, p in parameters.items()}
         self.calls: list[Call] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `func` and remember it if a rule will need it."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         function = function_name(func)
-        if function not in ROLES or not isinstance(out, Tensor):
+        bound = bind(func, args, kwargs) if function in ROLES else {}
+        roles = {r: bound[r] for r in ROLES.get(function, ()) if self.origins.name(bound.get(r)) is not None}
+        spread = {} if roles else self.spread(func, args, kwargs)
+        if spread:
+            return self._see_spread(func, args, kwargs, spread)
+        out = self.call(func, args, kwargs)
+        if not roles or not isinstance(out, Tensor) or self.origins.name(out) is not None:
             return out
-        bound = bind(func, args, kwargs)
-        roles = {r: self._names[id(bound[r])] for r in ROLES[function] if id(bound.get(r)) in self._names}
-        if not roles:
-            return out
+        return self._see_roles(function, roles, bound, out)
+
+    def _see_spread(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], spread: dict[int, Spread]
+    ) -> Any:
+        if function_name(func) not in BROADCASTING:  # the parameter may only move on: be repeated, or be asked its size
+            out = self.call(func, args, kwargs)
+            if all(self.origins.name(t) is not None for t in tensors_in(out) if t.is_floating_point()):
+                return out
+        copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
+        for key, copy in copies.items():
+            # One copy's worth of a tensor that stands for every sample already: their entries are the same.
+            p = spread[key].tensor[0] if spread[key].repeated else spread[key].tensor
+            self._note("spread", {"weight": p}, {"input": copy}, copy)
+        fed = {key: copy.repeat_interleave(spread[key].times, 0) for key, copy in copies.items()}
+        return self.call(func, replaced(args, fed), replaced(kwargs, fed))
+
+    def _see_roles(self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor) -> Tensor:
         if not out.requires_grad:  # an embedding of integer columns: the gradient ends here
             out = out.detach().requires_grad_().clone()
+        n, x = self._samples or len(out), bound["input"]
+        any_position = function in LAST_AXIS
+        kind = arrangement(out, n, sequences=any_position)
+        if kind in (None, "first") or len(x) != len(out):
+            self._note(function, roles, bound, out)
+            return out
+        out, x = samples_first(out, kind, n), samples_first(x, kind, n)
+        self._note(function, roles, bound | {"input": x}, out, folded=not any_position)
+        return as_it_was(out, kind)
+
+    def _note(
+        self, function: str, roles: dict[str, Tensor], bound: dict[str, Any], out: Tensor, *, folded: bool = False
+    ) -> None:
+        names = {role: self.origins.name(tensor) or "" for role, tensor in roles.items()}
+        places = {}
+        for role, tensor in roles.items():
+            index = self.origins.index(tensor)
+            if index is not None:
+                places[role] = Place(index, self._sizes[names[role]])
         arguments = {k: v.detach() if isinstance(v, Tensor) else v for k, v in bound.items()}
         version = arguments["input"]._version
-        self.calls.append(Call(function, roles, arguments, version, get_gradient_edge(out), out.shape))
-        return out
+        self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places, folded))
+
+    def carries_input(self, tensor: Tensor) -> bool:
+        """Whether `tensor` was computed from the input: the parameters need no gradient here."""
+        return tensor.requires_grad
 
 
 def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Contribution]:
@@ -80,17 +120,14 @@ def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Cont
                 remedy="use the out-of-place form of that operation",
             )
         for role, parameter in call.roles.items():
-            parts.setdefault(parameter, []).append(RULES[call.function, role](call.arguments, g))
-    return {parameter: _merge(pieces) for parameter, pieces in parts.items()}
+            found = _rows(call, role, g)
+            place = call.places.get(role)
+            parts.setdefault(parameter, []).append(found if place is None else placed(found, place))
+    return {parameter: merged(pieces) for parameter, pieces in parts.items()}
 
 
-def _merge(pieces: list[Contribution]) -> Contribution:
-    """Several calls of one parameter: positions of equal kind are concatenated, anything else is added up as rows."""
-    if len(pieces) == 1:
-        return pieces[0]
-    pairs = [p for p in pieces if isinstance(p, Pair)]
-    same = len({(p.g.shape[2], p.g.shape[4], p.a.shape[3]) for p in pairs}) == 1
-    if len(pairs) == len(pieces) and same:
-        return Pair(torch.cat([p.a for p in pairs], 2), torch.cat([p.g for p in pairs], 3))
-    rows = [p.rows() if isinstance(p, Pair) else p.flatten(2) for p in pieces]
-    return torch.stack(rows).sum(0)
+def _rows(call: Call, role: str, g: Tensor) -> Contribution:
+    rule = RULES[call.function, role]
+    if not call.folded:
+        return rule(call.arguments, g)
+    return unfold(rule({**call.arguments, "input": call.arguments["input"].flatten(0, 1)}, fold(g)), len(g))

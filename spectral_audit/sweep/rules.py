@@ -10,35 +10,19 @@ A new layer is one function and one line in `RULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .pairs import Contribution, Pair, Place
+
+__all__ = ["LAST_AXIS", "ROLES", "RULES", "Contribution", "Pair", "Place"]
+
 Arguments = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Gradient rows as sums of outer products: grad[i,k,γ] = Σ_s g[i,k,γ,s,:] ⊗ a[i,γ,s,:].
-
-    `a` (n, Γ, S, in) and `g` (n, C, Γ, S, out), with Γ the groups and S the positions.
-    """
-
-    a: Tensor
-    g: Tensor
-
-    def rows(self) -> Tensor:
-        """The gradients themselves, (n, C, Γ·out·in), in the order of the weight's entries."""
-        n, c, groups, s, out = self.g.shape
-        g = self.g.permute(0, 2, 1, 4, 3).reshape(n * groups, c * out, s)
-        rows = torch.bmm(g, self.a.reshape(n * groups, s, -1)).view(n, groups, c, -1)
-        return rows.transpose(1, 2).reshape(n, c, -1)
-
-
-Contribution = Pair | Tensor
 Rule = Callable[[Arguments, Tensor], Contribution]
 
 
@@ -63,28 +47,43 @@ def conv_weight(arguments: Arguments, g: Tensor) -> Pair:
     """Cross-correlation: positions are the output's pixels, inputs the patches under the kernel."""
     n, c = g.shape[:2]
     groups = int(arguments.get("groups", 1))
-    patches = _patches(arguments, g.shape[3:])
+    patches = _patches(arguments, arguments["input"], g.shape[3:])
     a = patches.view(n, groups, -1, patches.shape[-1]).transpose(2, 3)
     return Pair(a, g.reshape(n, c, groups, -1, patches.shape[-1]).transpose(3, 4))
 
 
-def _patches(arguments: Arguments, out_shape: torch.Size) -> Tensor:
-    """Input patches (n, in·kernel, positions) of a convolution over any number of spatial axes."""
+def conv_transpose_weight(arguments: Arguments, g: Tensor) -> Pair:
+    """The adjoint of a convolution: positions are the input's pixels, outputs the cotangent's patches under the kernel.
+
+    The weight (in, out/Γ, *kernel) has its entries in the order (Γ, in/Γ, out/Γ·kernel).
+    """
     x, weight = arguments["input"], arguments["weight"]
-    axes = x.ndim - 2
+    n, c = g.shape[:2]
+    groups = int(arguments.get("groups", 1))
+    a = x.reshape(n, groups, -1, x.shape[2:].numel()).transpose(2, 3)
+    patches = _patches(arguments, g.flatten(0, 1), x.shape[2:])
+    patches = patches.reshape(n, c, groups, -1, patches.shape[-1]).transpose(3, 4)
+    entries = torch.arange(weight.numel(), device=g.device).view(groups, a.shape[-1], patches.shape[-1])
+    return Pair(a, patches, entries.transpose(1, 2).flatten())
+
+
+def _patches(arguments: Arguments, x: Tensor, positions: torch.Size) -> Tensor:
+    """Patches (n, in·kernel, positions) of `x` under a kernel that stops at `positions` along any number of axes."""
+    kernel = arguments["weight"].shape[2:]
+    axes = len(kernel)
     stride, dilation = (_spread(arguments.get(k, 1), axes) for k in ("stride", "dilation"))
     padding = arguments.get("padding", 0)
     if isinstance(padding, str):
-        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         pads = [(t // 2, t - t // 2) for t in total]
     else:
         pads = [(p, p) for p in _spread(padding, axes)]
     x = F.pad(x, [side for pair in reversed(pads) for side in pair])
-    for axis, (k, step, gap) in enumerate(zip(weight.shape[2:], stride, dilation, strict=True)):
+    for axis, (k, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True)):
         # One unfolding per spatial axis: a window of dilated taps, then only every gap-th of its entries.
-        x = x.unfold(2 + axis, gap * (k - 1) + 1, step)[..., ::gap]
+        x = x.unfold(2 + axis, gap * (k - 1) + 1, step)[..., ::gap].narrow(2 + axis, 0, positions[axis])
     order = [0, 1, *range(2 + axes, 2 + 2 * axes), *range(2, 2 + axes)]
-    return x.permute(order).reshape(x.shape[0], -1, out_shape.numel())
+    return x.permute(order).reshape(x.shape[0], -1, positions.numel())
 
 
 def _spread(value: Any, axes: int) -> list[int]:
@@ -138,6 +137,11 @@ def embedding_weight(arguments: Arguments, g: Tensor) -> Tensor:
     return rows.scatter_add_(2, index, g).flatten(2)
 
 
+def spread(arguments: Arguments, g: Tensor) -> Tensor:
+    """A parameter copied for every sample: the cotangents of the copies."""
+    return g.flatten(2)
+
+
 RULES: dict[tuple[str, str], Rule] = {
     ("linear", "weight"): linear_weight,
     ("linear", "bias"): last_axis_bias,
@@ -147,6 +151,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("conv1d", "bias"): channel_bias,
     ("conv2d", "bias"): channel_bias,
     ("conv3d", "bias"): channel_bias,
+    ("conv_transpose1d", "weight"): conv_transpose_weight,
+    ("conv_transpose2d", "weight"): conv_transpose_weight,
+    ("conv_transpose3d", "weight"): conv_transpose_weight,
+    ("conv_transpose1d", "bias"): channel_bias,
+    ("conv_transpose2d", "bias"): channel_bias,
+    ("conv_transpose3d", "bias"): channel_bias,
     ("batch_norm", "weight"): batch_norm_gain,
     ("batch_norm", "bias"): channel_bias,
     ("layer_norm", "weight"): layer_norm_gain,
@@ -154,8 +164,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("group_norm", "weight"): group_norm_gain,
     ("group_norm", "bias"): channel_bias,
     ("embedding", "weight"): embedding_weight,
+    ("spread", "weight"): spread,
 }
 
 ROLES: dict[str, tuple[str, ...]] = {
     function: tuple(role for f, role in RULES if f == function) for function in dict.fromkeys(f for f, _ in RULES)
 }
+
+# Whatever stands between the first and the last axis is a position to these.
+LAST_AXIS = frozenset(["linear", "layer_norm", "embedding"])

@@ -3,55 +3,20 @@
 Three questions are answered at once: which parameters enter only through functions whose contraction rule is known,
 whether the output is piecewise linear in the input, and whether it is linear in each single weight (then the loss
 Hessian and the Gauss–Newton matrix have the same diagonal).
-
-Watching functions instead of modules sees tied weights, `F.linear(x, other.weight)` and exported programs alike. A
-function on no list below counts as unknown, never as harmless.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.overrides import TorchFunctionMode
 
-_DUNDER = {
-    "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub", "__rsub__": "sub", "__isub__": "sub",
-    "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul", "__truediv__": "div", "__itruediv__": "div",
-    "__matmul__": "matmul", "__rmatmul__": "matmul", "__neg__": "neg", "__getitem__": "getitem",
-    "__setitem__": "setitem", "__abs__": "abs",
-}  # fmt: skip
-
-# Functions that are linear in all their tensor arguments together.
-LINEAR = frozenset(
-    "add sub subtract neg negative cat concat stack view reshape flatten unflatten permute transpose swapaxes movedim "
-    "t getitem setitem mean sum contiguous clone expand expand_as squeeze unsqueeze pad chunk split unbind to float "
-    "double type repeat roll flip select slice index_select narrow constant_pad_nd __get__ view_as reshape_as alias "
-    "unfold fold pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-    "adaptive_avg_pool2d adaptive_avg_pool3d".split()
-)
-# Piecewise linear in their first argument.
-PIECEWISE = frozenset(
-    "relu leaky_relu relu6 hardtanh threshold rrelu abs clamp clamp_min clamp_max maximum minimum max min amax amin "
-    "where max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d".split()
-)
-# Linear in each tensor argument separately.
-PRODUCT = frozenset(
-    "mul multiply matmul mm bmm mv dot einsum linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d convolution addmm baddbmm bilinear embedding prelu".split()
-)
-# These do nothing in eval mode.
-IDLE = frozenset("dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout".split())
-
-_SIGNATURES = {
-    "linear": ("input", "weight", "bias"),
-    "conv1d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-}
-_SIGNATURES |= dict.fromkeys(("conv2d", "conv3d"), _SIGNATURES["conv1d"])
+from .arrangement import arrangement, samples_first
+from .follow import Follower
+from .functions import IDLE, LINEAR, PIECEWISE, PRODUCT, TURNING, bind, function_name, in_place, tensors_in
 
 
 class Dependence(NamedTuple):
@@ -61,52 +26,19 @@ class Dependence(NamedTuple):
     parameters: frozenset[str]
 
 
-def function_name(function: Callable[..., Any]) -> str:
-    """One name for a torch function, its method, its in-place form and its exported operator."""
-    name = (
-        function._schema.name.split("::")[1] if isinstance(function, OpOverload) else getattr(function, "__name__", "?")
-    )
-    return _DUNDER.get(name) or (name if name.startswith("__") else name.rstrip("_"))
-
-
-def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a torch function by name; empty when its signature is not known."""
-    if isinstance(function, OpOverload):
-        # aten calls an embedding's input `indices`; everything else has the names of torch.nn.functional.
-        schema = ("input" if a.name == "indices" else a.name for a in function._schema.arguments)
-        return dict(zip(schema, args, strict=False)) | dict(kwargs)
-    names = _SIGNATURES.get(function_name(function))
-    if names is not None:
-        return dict(zip(names, args, strict=False)) | dict(kwargs)
-    try:
-        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
-    except (TypeError, ValueError):
-        return {}
-
-
-def tensors_in(value: object) -> list[Tensor]:
-    """Every tensor in a nest of tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [t for part in value for t in tensors_in(part)]
-    return [t for part in value.values() for t in tensors_in(part)] if isinstance(value, dict) else []
-
-
-class Watcher(TorchFunctionMode):
+class Watcher(Follower):
     """Follows one forward pass in which the input and all parameters require gradients.
 
-    After the pass: `structured` are parameters seen in known roles only, `roles` maps them to (function, role) pairs;
-    `blockers` are the functions that are not piecewise linear, `curved` those after which the output is not linear in
-    each single weight; `opaque` says that some computation went unseen.
+    After the pass: `structured` maps parameters seen in roles with a rule to the functions, `unstructured` are those
+    seen in others; `blockers` are the functions that are not piecewise linear, `curved` those after which the output is
+    not linear in each single weight; `opaque` says that some computation went unseen.
     """
 
     def __init__(
         self, x: Tensor, parameters: Mapping[str, nn.Parameter], roles_of: Mapping[str, tuple[str, ...]]
     ) -> None:
-        super().__init__()
+        super().__init__(parameters, len(x))
         self._roles_of = roles_of
-        self._names = {id(p): name for name, p in parameters.items()}
         self._known = {id(x): Dependence(True, frozenset())}
         self._known |= {id(p): Dependence(False, frozenset([name])) for name, p in parameters.items()}
         # By memory; held on to, because an id is only unique while its tensor lives.
@@ -118,26 +50,29 @@ class Watcher(TorchFunctionMode):
         self.blockers: list[str] = []
         self.curved: list[str] = []
         self.opaque = False
+        self._x = x
+        self._turned = False
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run `func` and note what it did."""
-        kwargs = kwargs or {}
         inputs = tensors_in(args) + tensors_in(kwargs)
         before = [self.dependence(t) for t in inputs]
-        out = func(*args, **kwargs)
+        out = self.call(func, args, kwargs)
         name = function_name(func)
+        if name in TURNING and isinstance(out, Tensor) and inputs and self.from_input(inputs[0]):
+            self._turned |= out.stride()[:1] != inputs[0].stride()[:1]
         written = [args[0]] if name == "setitem" else [t for t in tensors_in(out) if t.is_floating_point()]
         if written:
-            self._note_parameters(name, bind(func, args, kwargs), inputs)
+            moved = not in_place(func) and all(self.origins.name(t) for t in written)
+            if not moved and any(t.requires_grad for t in written):
+                self._note_parameters(func, args, kwargs, astray=self._astray(written[0]))
             self._note_shape(name, func, args, kwargs, before)
             self._pass_on(written, before, inputs)
         return out
+
+    def carries_input(self, tensor: Tensor) -> bool:
+        """Whether `tensor` depends on the input."""
+        return self._known.get(id(tensor), Dependence(False, frozenset())).on_input
 
     def dependence(self, tensor: Tensor) -> Dependence:
         """What `tensor` depends on; a tensor of unseen origin that carries gradients makes the model opaque."""
@@ -146,15 +81,36 @@ class Watcher(TorchFunctionMode):
             self.opaque = True
         return known
 
-    def _note_parameters(self, name: str, bound: dict[str, Any], inputs: list[Tensor]) -> None:
-        roles = {id(bound[r]): r for r in self._roles_of.get(name, ()) if isinstance(bound.get(r), nn.Parameter)}
+    def _astray(self, out: Tensor) -> bool:
+        """Whether the samples of `out` stand elsewhere than `arrangement` says, where its shape allows two readings.
+
+        Sequences can be as long as the batch. Only the first sample's input may then have a gradient in the first
+        sample's output; where the input has none at all, a first axis that was turned away before is enough of a doubt.
+        """
+        n = len(self._x)
+        kind = arrangement(out, n, sequences=True)
+        if n == 1 or out.ndim != 3 or out.shape[1] != n or kind is None or len(out) % n or not out.requires_grad:
+            return False
+        first = samples_first(out, kind, n)[0]
+        weights = torch.rand(first.shape, generator=torch.Generator().manual_seed(0)).to(first)
+        (g,) = torch.autograd.grad((first * weights).sum(), self._x, retain_graph=True, allow_unused=True)
+        return self._turned if g is None else bool(g[1:].any())
+
+    def _note_parameters(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, astray: bool
+    ) -> None:
+        inputs = tensors_in(args) + tensors_in(kwargs)
+        if not any(self.origins.name(t) for t in inputs):
+            return
+        name, bound = function_name(func), bind(func, args, kwargs)
+        roles = {id(bound[r]) for r in self._roles_of.get(name, ()) if bound.get(r) is not None}
+        alone = {id(t) for t in inputs if sum(t is other for other in inputs) == 1}
+        known = (roles & alone) | self.spread(func, args, kwargs).keys()
         for tensor in inputs:
-            parameter = self._names.get(id(tensor))
-            if parameter is None:
-                continue
-            if id(tensor) in roles and sum(t is tensor for t in inputs) == 1:
+            parameter = self.origins.name(tensor)
+            if parameter is not None and id(tensor) in known and not astray:
                 self.structured.setdefault(parameter, set()).add(name)
-            else:
+            elif parameter is not None:
                 self.unstructured.add(parameter)
 
     def _note_shape(
@@ -168,9 +124,11 @@ class Watcher(TorchFunctionMode):
         involved = [d for d in before if d.on_input or d.parameters]
         if not involved or name in LINEAR or name in PIECEWISE or name in IDLE:
             return
-        affine_norm = name == "batch_norm" and not bind(func, args, kwargs).get("training")
+        # A norm whose statistics were stored is affine.
+        bound = bind(func, args, kwargs) if name in ("batch_norm", "instance_norm") else {}
+        by_batch = bound.get("use_input_stats", True) if name == "instance_norm" else bound.get("training", not bound)
         by_constant = name == "div" and not any(d.on_input or d.parameters for d in before[1:])
-        if not (name in PRODUCT or affine_norm or by_constant):
+        if not (name in PRODUCT or by_constant or not by_batch):
             self.blockers.append(name)
             self.curved.append(name)
             return

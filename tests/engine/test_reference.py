@@ -243,6 +243,7 @@ CHUNKED = (
         "one_logit",
     ),
     *("sequence_first", "sequence_first_as_long_as_the_batch", "as_many_positions_as_samples"),
+    *("gru_both_ways", "vision_transformer", "decoder", "raw_products"),
 )
 
 
