@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,6 +35,32 @@ def ntk(p: Problem) -> Run:
     return run
 
 
+def ntk_in_basis(p: Problem) -> Run:
+    """The (nC', nC') kernel of the axes, in the basis of the mean-free outputs, C' = C − 1."""
+    subject, study, kernel = _subject(p), _need("sweep", "study"), _need("lenses.standalone", "ntk")
+
+    def run() -> Any:
+        found = kernel(subject, study(subject, torch.Generator().manual_seed(p.seed)))
+        return lambda: Outcome(Projected(found, subject.basis.double()[:, : subject.rank]))
+
+    return run
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A kernel of outputs in the columns of `basis` (C, C'): Qᵀ of every (C, C) block times Q."""
+
+    kernel: torch.Tensor
+    basis: torch.Tensor
+
+    def project(self, kernel: torch.Tensor) -> torch.Tensor:
+        """The same of a kernel of the raw outputs."""
+        c, rank = self.basis.shape
+        n = len(kernel) // c
+        turned = torch.einsum("ck,icjd,dl->ikjl", self.basis, kernel.double().view(n, c, n, c), self.basis)
+        return turned.reshape(n * rank, n * rank)
+
+
 def _raw_outputs(kernel: torch.Tensor, basis: torch.Tensor, n: int) -> torch.Tensor:
     c = len(basis)
     turned = torch.einsum("ck,ikjl,dl->icjd", basis, kernel.double().view(n, c, n, c), basis)
@@ -42,7 +69,7 @@ def _raw_outputs(kernel: torch.Tensor, basis: torch.Tensor, n: int) -> torch.Ten
 
 def jacobian(p: Problem) -> Run:
     """Singular values (n, C−1) of Qᵀ∂f/∂x."""
-    subject, values = _subject(p), _need("lenses.jacobian", "input_singular_values")
+    subject, values = _subject(p), _need("lenses.standalone", "input_singular_values")
 
     def run() -> Any:
         found = values(subject)
@@ -52,7 +79,7 @@ def jacobian(p: Problem) -> Run:
 
 
 def _hessian(p: Problem, name: str, **keywords: Any) -> tuple[Any, Any]:
-    subject, study, function = _subject(p), _need("sweep", "study"), _need("lenses.hessian", name)
+    subject, study, function = _subject(p), _need("sweep", "study"), _need("lenses.standalone", name)
 
     def call() -> Any:
         plan = study(subject, torch.Generator().manual_seed(p.seed))
@@ -90,7 +117,8 @@ def density(p: Problem, steps: int) -> Run:
 
     def run() -> Any:
         found = call()
-        nodes, weights = torch.cat(list(found.nodes)).double(), torch.cat(list(found.weights)).double()
+        nodes = torch.cat([run.nodes for run in found.runs])
+        weights = torch.cat([run.weights for run in found.runs]) / len(found.runs)
         return lambda: Outcome({"nodes": nodes, "weights": weights}, {"products": found.products})
 
     return run

@@ -18,6 +18,9 @@ from .memory import halving, memory_budget, out_of_memory, samples_within
 
 DTypeName = Literal["float32", "float64"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
+# The least and the most samples per pass chosen, and the bytes that a forward pass of one chunk should save.
+_CHUNKS = (16, 256)
+_CACHED = 48 * 2**20
 # Of the budget, for the pass of one chunk: stored rows, kernels, graphs and Lanczos vectors share the rest.
 _PASS_SHARE = 2
 # A second derivative holds about this many times what a forward pass saves.
@@ -155,7 +158,7 @@ def make_subject(
         module.training = False
     own = own.to(device=device, dtype=DTYPES[dtype]).requires_grad_(False)
     memory = memory_budget(None, device) if memory is None else memory
-    f, usable = halving(min(chunk or default_chunk(x), len(x)), lambda size: _outputs(own, x, size))
+    f, usable = halving(min(chunk or _CHUNKS[0], len(x)), lambda size: _outputs(own, x, size))
     outputs = f.shape[1]
     _check_samples_apart(own, x, f)
     labels = _labels(y, f, loss).to(device=device)
@@ -163,6 +166,8 @@ def make_subject(
         labels = labels.to(DTYPES[dtype])
     basis, rank = output_basis(outputs, loss)
     saved = 0 if chunk else saved_bytes(own, x[:2])
+    if not chunk and usable == min(_CHUNKS[0], len(x)):
+        usable = min(cached_chunk(saved), len(x))
     return Subject(own, x, labels, loss, outputs, basis.to(x), rank, usable, memory, saved).fitting(_DOUBLE_BACKWARD)
 
 
@@ -190,9 +195,9 @@ def _require_real(model: nn.Module) -> None:
         )
 
 
-def default_chunk(x: Tensor) -> int:
-    """Samples per pass: images in small chunks that stay in cache, vectors in large ones that amortise the calls."""
-    return 32 if x.ndim > 2 else 256
+def cached_chunk(saved: int) -> int:
+    """Samples per pass that save `saved` bytes each: few enough to stay in a cache, enough to amortise the calls."""
+    return min(_CHUNKS[1], max(_CHUNKS[0], samples_within(_CACHED, saved)))
 
 
 def saved_bytes(model: nn.Module, x: Tensor) -> int:

@@ -18,6 +18,7 @@ def contenders(net: str) -> list[Contender]:
     once = "computes layer kernels, but a backward pass for every pair of outputs"
     return [
         Contender(OURS, "", ours.ntk),
+        Contender(f"{OURS}, C − 1 outputs", "", ours.ntk_in_basis, "the kernel of the axes: mean-free outputs"),
         *(Contender("torch.func Jacobian", f"chunk {c}", partial(peers_ntk.torch_func_ntk, chunk=c)) for c in CHUNKS),
         Contender("BackPACK", "", peers_ntk.backpack_ntk, _backpack_note(net)),
         Contender("NNGeometry Jacobian", "", partial(peers_ntk.nngeometry_jacobian, batch=128)),
@@ -44,8 +45,10 @@ def references(net: str) -> dict[str, Any]:
     return {"kernel": truth.kernel, **gated}
 
 
-def errors(value: Tensor, truths: dict[str, Tensor]) -> Errors:
+def errors(value: Tensor | ours.Projected, truths: dict[str, Tensor]) -> Errors:
     names = {"kernel": "error", "gates": "same gates"}
+    if isinstance(value, ours.Projected):
+        truths, value = {k: value.project(t) for k, t in truths.items()}, value.kernel
     return {names[k]: float((value - t).norm() / t.norm()) for k, t in truths.items()}
 
 

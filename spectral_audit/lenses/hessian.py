@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from spectral_audit.sweep import Study
 _NOISE = 0.02
 # The density needs a certain number of quadrature nodes; beyond the limit, what has not converged is said.
 _MIN_STEPS, _MAX_STEPS = 16, 96
+# Vectors without which a restarted run cannot go on.
+_LEAST_BASIS = 8
 # Random starts times parameters: below it, one start's quadrature is too noisy.
 _QUADRATURE_WEIGHT = 10_000
 
@@ -59,8 +61,8 @@ def read_hessian(
     """Lanczos on H from a random start (both ends, density) and on T H T from the top Gauss–Newton vector (worst)."""
     with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
         products = HessianProducts(space, advance)
-        runs = _raw_runs(space, products, generator, tolerance)
-        _require_symmetry(runs, kernel.raw_ntk, subject)
+        ends, runs = _raw_runs(space, products, generator, tolerance)
+        _require_symmetry([ends, *runs], kernel.raw_ntk, subject)
         worst, residual, settled = _worst(space, products, kernel.top_worst, generator, tolerance)
         remainder = remainder_typical = None
         if not plan.multilinear:
@@ -70,7 +72,7 @@ def read_hessian(
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
     size = sum(p.numel() for p in subject.parameters().values())
-    spectrum = _spectrum(size, runs, float(trace.mean()), probe_error(remainder), tolerance)
+    spectrum = _spectrum(size, ends, runs, float(trace.mean()), probe_error(remainder), tolerance)
     return HessianReading(
         worst=worst,
         worst_residual=residual,
@@ -87,16 +89,27 @@ def read_hessian(
 
 def _raw_runs(
     space: ParameterSpace, products: HessianProducts, generator: torch.Generator, tolerance: float
-) -> list[Ritz]:
-    """Lanczos from random starts; more than one where so few parameters leave a single start's quadrature noisy."""
+) -> tuple[Ritz, list[Ritz]]:
+    """The run that settles both ends, and runs from random starts, whose quadratures make the density.
+
+    One run is both, with more random starts where so few parameters leave a single one's quadrature noisy. Where memory
+    holds too few vectors to settle the ends, a restarted run goes on from what the first one found.
+    """
     rule = ends_converged(tolerance)
     count = max(1, min(8, round(_QUADRATURE_WEIGHT / space.size)))
+    room = space.max_basis(_LEAST_BASIS)
     runs = []
     for run in range(count):
+        steps = min(_MAX_STEPS if run == 0 else _MIN_STEPS, room)
         start = space.random_vector(generator)
-        steps = _MAX_STEPS if run == 0 else _MIN_STEPS
         runs.append(lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r)))
-    return runs
+    first = runs[0]
+    if room >= _MAX_STEPS or first.exhausted or rule(first):
+        return first, runs
+    start = first.vector(0) + first.vector(-1)
+    runs[0] = replace(first, basis=first.basis[:0].clone())  # its memory is needed
+    del first
+    return lanczos(products, start, steps=_MAX_STEPS, converged=rule, max_basis=room), runs
 
 
 def _require_symmetry(runs: list[Ritz], ntk: float, subject: Subject) -> None:
@@ -130,14 +143,15 @@ def _worst(
     # softmax is saturated to the last digit, noise is all there is.
     start = start / start.norm() + _NOISE * noise / noise.norm() if start.any() else noise
     rule = dominant_converged(tolerance)
-    ritz = lanczos(lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule)
+    ritz = lanczos(
+        lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule, max_basis=space.max_basis(_LEAST_BASIS)
+    )
     k = int(ritz.values.abs().argmax())
     first, second = quadratic_forms(space, t * ritz.vector(k))
     return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
 
 
-def _spectrum(size: int, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:
-    ritz = runs[0]
+def _spectrum(size: int, ritz: Ritz, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:
     largest = float(ritz.values.abs().max())
     settled = [k for k in range(len(ritz.values)) if float(ritz.residuals[k]) <= tolerance * largest]
     ends = [k for k in settled if _at_end(k, settled, len(ritz.values))] or [len(ritz.values) - 1]

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.memory import vectors_within
 from spectral_audit.subject import Subject, exact_arithmetic
 from spectral_audit.sweep import relative_scale
 
-# Graphs of the gradient are retained up to this size, in bytes.
-_GRAPH_MEMORY = 4 * 2**30
-# Lanczos vectors are held up to this size, in bytes.
-_BASIS_MEMORY = 4 * 2**30
+# Parts of the memory budget: for retained graphs of the gradient, and for Lanczos vectors.
+_GRAPH_SHARE, _BASIS_SHARE = 3, 4
 
 Advance = Callable[[int], None]
 
@@ -31,7 +30,8 @@ class ParameterSpace:
 
     def max_basis(self, least: int) -> int:
         """Vectors of this space that fit into memory, at least `least`."""
-        return max(least, _BASIS_MEMORY // (self.size * self.subject.x.element_size()))
+        share = self.subject.memory // _BASIS_SHARE
+        return max(least, vectors_within(share, self.size, self.subject.x.element_size()))
 
     def split(self, v: Tensor) -> list[Tensor]:
         """The pieces of `v` (p,), each shaped like its parameter."""
@@ -110,7 +110,7 @@ class HessianProducts:
             total += torch.cat([g.detach().flatten() for g in gradients])
             if self._graphs is not None:
                 self._graphs.append(gradients)
-            if where.start == 0 and held * math.ceil(subject.n / subject.chunk) > _GRAPH_MEMORY:
+            if where.start == 0 and held * math.ceil(subject.n / subject.chunk) > subject.memory // _GRAPH_SHARE:
                 self._graphs = None
         self.gradient_norm = float(total.norm())
 
