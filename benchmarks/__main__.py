@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.core import Contender
 from benchmarks.harness import run_work
-from benchmarks.nets import NETS
+from benchmarks.nets import NETS, TRAINED
 from benchmarks.tables import document
 from benchmarks.works import WORKS
 
@@ -36,7 +36,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare spectral-audit with its peers.")
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS), help="default: all")
-    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: all")
+    parser.add_argument("--nets", nargs="+", choices=[*NETS, *TRAINED], default=[*NETS, *TRAINED], help="default: all")
     parser.add_argument("--rounds", type=int, default=3, help="0 writes the page from the records there are")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="contenders with a word in their name")
     parser.add_argument("--fresh", action="store_true", help="forget the records of the chosen works and nets")

@@ -1,7 +1,13 @@
-"""The nets every benchmark measures, with random weights and inputs from one seed."""
+"""The nets every benchmark measures: random weights and inputs from one seed, or briefly trained on real images.
+
+The trained ones are fitted to the 300 images of a sample model's probe set, once, and kept in the build folder.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,10 +34,43 @@ def resnet20() -> nn.Module:
 
 
 NETS = {"LeNet": (lenet, (1, 28, 28)), "MLP": (mlp, (3, 32, 32)), "ResNet-20": (resnet20, (3, 32, 32))}
+IMAGES = {"LeNet": "mnist_probe.npz", "ResNet-20": "cifar10_resnet.npz"}
+TRAINED = {f"{name}-trained": name for name in IMAGES}
+EPOCHS, BATCH = 40, 50
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def problem(name: str, samples: int) -> tuple[nn.Module, Tensor, Tensor]:
     """A net in eval mode, inputs and labels."""
     torch.manual_seed(0)
-    build, shape = NETS[name]
-    return build().eval(), torch.randn(samples, *shape), torch.randint(0, CLASSES, (samples,))
+    build, shape = NETS[TRAINED.get(name, name)]
+    if name not in TRAINED:
+        return build().eval(), torch.randn(samples, *shape), torch.randint(0, CLASSES, (samples,))
+    x, y = images(IMAGES[TRAINED[name]])
+    model = build()
+    path = ROOT / "build" / "benchmarks" / f"{name}.pt"
+    if path.exists():
+        model.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        train(model, x, y)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), path)
+    return model.eval(), x[:samples], y[:samples]
+
+
+def images(file: str) -> tuple[Tensor, Tensor]:
+    """Images (n, channels, height, width) standardised to mean 0 and deviation 1, and their labels."""
+    with np.load(ROOT / "sample_models" / file, allow_pickle=False) as arrays:
+        x, y = torch.from_numpy(arrays["x"]).float(), torch.from_numpy(arrays["y"]).long()
+    x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
+    return (x - x.mean()) / x.std(), y
+
+
+def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Fit `model` with Adam."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(x)).split(BATCH):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimiser.step()

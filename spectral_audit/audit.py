@@ -111,10 +111,10 @@ def _spec(request: Request) -> AuditSpec:
 
 
 def choose_device(name: DeviceName, dtype: DTypeName) -> str:
-    """The device to run on; `auto` takes CUDA, then MPS (which has no float64), then the CPU."""
+    """The device to run on; `auto` takes CUDA, else the CPU: sums run in float64, which MPS does not have."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return "cuda" if available["cuda"] else "mps" if available["mps"] and dtype == "float32" else "cpu"
+        return "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         raise UsageError(
             f"--device {name}: no such device here",

@@ -27,7 +27,7 @@ def contenders(net: str) -> list[Contender]:
         *(
             Contender("hessian-eigenthings, steps for 1e-3", f"{s} steps, batch {b}", partial(top, batch=b, steps=s))
             for s in STEPS
-            for b in (BATCHES if net == "LeNet" else small)
+            for b in (BATCHES if net.startswith("LeNet") else small)
         ),
         *(
             Contender(
@@ -57,7 +57,7 @@ WORK = Work(
     text="Cross-entropy, n = 256, wanted to 1e-3. The error is the largest relative error of the five against float64. "
     "Of the variants of a contender (batch size, tolerance, steps) the fastest that reaches 1e-3 in the first round is "
     "shown; if none does, the one that comes nearest.",
-    nets=("LeNet", "ResNet-20"),
+    nets=("LeNet", "LeNet-trained", "ResNet-20", "ResNet-20-trained"),
     samples=256,
     contenders=contenders,
     references=lambda net: {"top": truth.top_eigenvalues},

@@ -76,7 +76,7 @@ WORK = Work(
     text="Cross-entropy, n = 256. Peers estimate it with 99 random probes, about their defaults, with new probes in "
     "every round. The reference adds up the Gauss–Newton diagonal from float64 per-sample Jacobians, which is the "
     "Hessian's for piecewise-linear nets.",
-    nets=("LeNet", "ResNet-20"),
+    nets=("LeNet", "LeNet-trained", "ResNet-20", "ResNet-20-trained"),
     samples=256,
     contenders=contenders,
     references=lambda net: {"trace": truth.gauss_newton_trace},

@@ -65,7 +65,7 @@ def top_eigenvalues(
             _coherent_start(space, generator),
             steps=_MAX_STEPS,
             converged=rule,
-            wanted=(1, count),
+            wanted=(0, count),
             max_basis=space.max_basis(count + 4),
         )
     order = list(range(len(ritz.values)))[::-1][:count]
