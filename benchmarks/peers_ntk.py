@@ -60,7 +60,7 @@ def backpack_ntk(p: Problem) -> Run:
     from backpack.extensions import BatchGrad
 
     # Residual connections only pass after BackPACK's own conversion of the module.
-    model = extend(p.model, use_converter=p.net == "ResNet-20")
+    model = extend(p.model, use_converter=p.net.startswith("ResNet"))
     model.eval()
     parameters = [q for q in model.parameters() if q.requires_grad]
 

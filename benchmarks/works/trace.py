@@ -16,7 +16,7 @@ GOAL = 0.01
 def contenders(net: str) -> list[Contender]:
     things, curv = peers_hessian.eigenthings_trace, peers_hessian.curvlinops_trace
     # A third of the probes goes through the net at once: samples times probes must fit in memory.
-    vectorised = (8,) if net == "ResNet-20" else (64, 16)
+    vectorised = (8,) if net.startswith("ResNet") else (64, 16)
     early = "stops by its own rule, when the mean of the probes moves by less than 1e-3"
     return [
         Contender(OURS, "", ours.trace, "no random probes on these nets"),

@@ -11,10 +11,10 @@ per-sample Jacobian: the same numbers, only slower.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spectral_audit.errors import RefusedError
 from spectral_audit.subject import Subject, exact_arithmetic, outputs_2d
@@ -47,20 +47,22 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     x = subject.x[:2]
     cotangent = torch.randn(2, subject.outputs, generator=generator, dtype=torch.float64).to(x)
     with exact_arithmetic():
-        seen = _watch(subject)
-        if not seen.reached:
+        u, w = _random_combination(subject)
+        found, truth = _watch(subject, u, w)
+        if not truth:
             raise RefusedError(
                 "nothing to audit",
                 expected="a model with at least one parameter that reaches its output",
                 found="none",
                 remedy="check that the architecture registers its weights as parameters",
             )
-        facts = merged(seen.facts)
+        facts = merged(found)
         gradients = _reference(subject, x, cotangent)
-        reaching = [name for name in gradients if name in seen.reached]
-        trusted = facts.structured & seen.agreeing()
-        by_rule = _by_rule(subject, x, cotangent, trusted.intersection(reaching))
-    structured = [n for n in reaching if n in by_rule and _agree(by_rule[n], gradients[n])]
+        reaching = [name for name in gradients if name in truth]
+        by_rule = _by_rule(subject, x, cotangent, facts.structured.intersection(reaching))
+        likely = [name for name, rows in by_rule.items() if _agree(rows, gradients[name])]
+        ruled = _combined_by_rule(subject, u, w, frozenset(likely))
+    structured = [n for n in reaching if n in ruled and _agree(ruled[n][None], truth[n][None])]
     return Study(
         structured=tuple(structured),
         generic=tuple(n for n in reaching if n not in structured),
@@ -73,62 +75,55 @@ def study(subject: Subject, generator: torch.Generator) -> Study:
     )
 
 
-@dataclass
-class _Seen:
-    """What one pass over all chunks shows: dataflow facts, the parameters that autograd reaches, and two versions of
-    one random combination of gradient rows (p_t,): autograd's `truth`, and `ruled` where rules apply."""
-
-    facts: list[Facts] = field(default_factory=list)
-    reached: set[str] = field(default_factory=set)
-    truth: dict[str, Tensor] = field(default_factory=dict)
-    ruled: dict[str, Tensor] = field(default_factory=dict)
-
-    def agreeing(self) -> frozenset[str]:
-        """The parameters whose two gradients are the same."""
-        return frozenset(name for name, g in self.ruled.items() if _agree(g[None], self.truth[name][None]))
-
-
-def _watch(subject: Subject) -> _Seen:
-    seen = _Seen()
+def _random_combination(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Cotangents u (n, C) and weights s (n,) of a combination of rows that no mistaken row leaves unchanged."""
     generator = torch.Generator().manual_seed(0)
-    u = torch.randn(subject.n, subject.outputs, generator=generator, dtype=torch.float64).to(subject.x)
-    s = torch.randn(subject.n, generator=generator, dtype=torch.float64).to(subject.x)
+    u = torch.randn(subject.n, subject.outputs, generator=generator, dtype=torch.float64)
+    s = torch.randn(subject.n, generator=generator, dtype=torch.float64)
+    return u.to(subject.x), s.to(subject.x)
+
+
+def _watch(subject: Subject, u: Tensor, s: Tensor) -> tuple[list[Facts], dict[str, Tensor]]:
+    """Dataflow facts of every chunk, and autograd's gradient (p_t,) of Σ s_i u_i·f_i for the parameters it reaches."""
+    found: list[Facts] = []
+    truth: dict[str, Tensor] = {}
     with subject.trainable() as parameters:
         for where in subject.chunks():
-            _watch_chunk(subject, subject.x[where], u[where], s[where], parameters, seen)
-    return seen
+            x = subject.x[where].clone().requires_grad_(True)
+            watcher = Watcher(x, parameters, ROLES)
+            with watcher:
+                raw = subject.model(x)
+            out = outputs_2d(raw)
+            if not out.requires_grad:
+                raise RefusedError(
+                    "the model's outputs carry no gradient",
+                    expected="outputs that autograd can differentiate with respect to the weights",
+                    found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
+                    remedy="take those out of the model's forward",
+                )
+            found.append(facts_of(watcher, raw))
+            total = (s[where, None] * u[where] * out).sum()
+            gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+            for name, g in zip(parameters, gradients, strict=True):
+                if g is not None:
+                    truth[name] = truth.get(name, 0) + g.flatten()
+    return found, truth
 
 
-def _watch_chunk(
-    subject: Subject, x: Tensor, u: Tensor, s: Tensor, parameters: dict[str, nn.Parameter], seen: _Seen
-) -> None:
-    """Add to `seen` what the samples `x` (m, *shape) with cotangents `u` (m, C) and weights `s` (m,) show."""
-    x = x.clone().requires_grad_(True)
-    watcher, capture = Watcher(x, parameters, ROLES), Capture(parameters, parameters)
-    with capture, watcher:  # the watcher outside: it must not see what the capture does
-        raw = subject.model(x)
-    out = outputs_2d(raw)
-    if not out.requires_grad:
-        raise RefusedError(
-            "the model's outputs carry no gradient",
-            expected="outputs that autograd can differentiate with respect to the weights",
-            found="a result computed under torch.no_grad, from .detach() or .data, or outside torch",
-            remedy="take those out of the model's forward",
-        )
-    facts = facts_of(watcher, raw)
-    seen.facts.append(facts)
-    calls = _samples_first(capture.calls, facts.structured, len(x))
-    each = (out * u).sum(1)
-    edges = [c.edge for c in calls]
-    arrived = torch.autograd.grad(each.sum(), edges, retain_graph=True, allow_unused=True) if calls else ()
-    gradients = torch.autograd.grad((s * each).sum(), list(parameters.values()), allow_unused=True)
-    for name, g in zip(parameters, gradients, strict=True):
-        if g is not None:
-            seen.reached.add(name)
-            seen.truth[name] = seen.truth.get(name, 0) + g.flatten()
-    for name, part in contributions(calls, _filled(calls, arrived, x)).items():
-        if name in seen.truth:
-            seen.ruled[name] = seen.ruled.get(name, 0) + _weighted(part, s)
+def _combined_by_rule(subject: Subject, u: Tensor, s: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    """The same combination from the rules' rows for u_i·f_i, sample by sample."""
+    total: dict[str, Tensor] = {}
+    for where in subject.chunks() if wanted else ():
+        x = subject.x[where].clone().requires_grad_(True)
+        capture = Capture(subject.parameters(), wanted)
+        with capture:
+            out = subject.forward(x)
+        calls = _samples_first(capture.calls, wanted, len(x))
+        edges = [c.edge for c in calls]
+        arrived = torch.autograd.grad((out * u[where]).sum(), edges, allow_unused=True) if calls else ()
+        for name, part in contributions(calls, _filled(calls, arrived, x)).items():
+            total[name] = total.get(name, 0) + _weighted(part, s[where])
+    return total
 
 
 def _samples_first(calls: list[Call], wanted: frozenset[str], samples: int) -> list[Call]:
