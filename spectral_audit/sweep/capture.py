@@ -43,7 +43,8 @@ class Capture(Follower):
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], wanted: Collection[str]) -> None:
         super().__init__({name: p for name, p in parameters.items() if name in wanted})
-        self._sizes = {name: p.numel() for name, p in parameters.items()}
+        self._parameters = dict(parameters)
+        self._ids = {id(p) for p in parameters.values()}
         self.calls: list[Call] = []
 
     def see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -66,7 +67,7 @@ class Capture(Follower):
             out = self.call(func, args, kwargs)
             if all(self.origins.name(t) is not None for t in tensors_in(out) if t.is_floating_point()):
                 return out
-        copies = {key: s.tensor.detach().expand(s.shape).requires_grad_() for key, s in spread.items()}
+        copies = {key: _copies(s) for key, s in spread.items()}
         for key, copy in copies.items():
             # One copy's worth of a tensor that stands for every sample already: their entries are the same.
             p = spread[key].tensor[0] if spread[key].repeated else spread[key].tensor
@@ -95,14 +96,20 @@ class Capture(Follower):
         for role, tensor in roles.items():
             index = self.origins.index(tensor)
             if index is not None:
-                places[role] = Place(index, self._sizes[names[role]])
+                places[role] = Place(index, self._parameters[names[role]].numel())
         arguments = {k: v.detach() if isinstance(v, Tensor) else v for k, v in bound.items()}
         version = arguments["input"]._version
         self.calls.append(Call(function, names, arguments, version, get_gradient_edge(out), out.shape, places, folded))
 
     def carries_input(self, tensor: Tensor) -> bool:
-        """Whether `tensor` was computed from the input: the parameters need no gradient here."""
-        return tensor.requires_grad
+        """Whether `tensor` has a gradient, and not from parameters alone."""
+        return tensor.requires_grad and id(tensor) not in self._without_input and id(tensor) not in self._ids
+
+
+def _copies(spread: Spread) -> Tensor:
+    """(n, ...) with a gradient of its own, through which that of the parameter passes if it needs one."""
+    copies = spread.tensor.expand(spread.shape)
+    return copies if copies.requires_grad else copies.detach().requires_grad_()
 
 
 def contributions(calls: list[Call], cotangents: list[Tensor]) -> dict[str, Contribution]:

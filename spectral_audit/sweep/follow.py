@@ -48,6 +48,8 @@ class Follower(TorchFunctionMode):
         self._samples = samples
         # Indices, masks and what was looked up by them: computed from the input without a gradient, by id.
         self._without_gradient: dict[int, Tensor] = {}
+        # Computed from parameters that need a gradient, and nothing else.
+        self._without_input: dict[int, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -58,8 +60,9 @@ class Follower(TorchFunctionMode):
     ) -> Any:
         """Replace `func` by its explicit form if there is one, else `see` it."""
         kwargs = kwargs or {}
-        if self._samples is None:  # the input is the first tensor that has a gradient
-            self._samples = next((len(t) for t in tensors_in((args, kwargs)) if t.requires_grad and t.ndim), None)
+        if self._samples is None:  # the first tensor that the input is in is the input
+            inputs = tensors_in((args, kwargs))
+            self._samples = next((len(t) for t in inputs if self.carries_input(t) and t.ndim), None)
         explicit = explicit_form(func, args, kwargs, self._owned)
         bound = bind(func, args, kwargs) if explicit else {}
         if explicit and bound:
@@ -87,10 +90,14 @@ class Follower(TorchFunctionMode):
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """func(*args, **kwargs), followed."""
         out = func(*args, **kwargs)
-        moved = any(self.from_input(t) for t in tensors_in((args, kwargs)))
-        if moved:
-            self._without_gradient |= {id(t): t for t in tensors_in(out) if not self.carries_input(t)}
-        elif isinstance(out, Tensor):
+        outs = tensors_in(out)
+        if any(self.from_input(t) for t in tensors_in((args, kwargs))):
+            for tensor in (*outs, *(tensors_in(args[:1]) if in_place(func) else ())):
+                self._without_input.pop(id(tensor), None)
+            self._without_gradient |= {id(t): t for t in outs if not self.carries_input(t)}
+            return out
+        self._without_input |= {id(t): t for t in outs if t.requires_grad}
+        if isinstance(out, Tensor):
             self._follow(out, func, args, kwargs)
         return out
 

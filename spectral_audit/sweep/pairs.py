@@ -26,15 +26,17 @@ class Pair:
         n, c, groups, s, out = self.g.shape
         g = self.g.permute(0, 2, 1, 4, 3).reshape(n * groups, c * out, s)
         rows = torch.bmm(g, self.a.reshape(n * groups, s, -1)).view(n, groups, c, -1)
-        return self._in_order(rows.transpose(1, 2).reshape(n, c, -1))
+        return self.in_order(rows.transpose(1, 2).reshape(n, c, -1))
 
-    def combined(self, u: Tensor) -> Tensor:
-        """Σ_ik u_ik·row_ik, (p,), for `u` (n, C)."""
-        g = torch.einsum("ikgso,ik->igso", self.g, u)
-        return self._in_order(torch.einsum("igso,igsa->goa", g, self.a).flatten())
-
-    def _in_order(self, rows: Tensor) -> Tensor:
+    def in_order(self, rows: Tensor) -> Tensor:
+        """Rows (..., Γ·out·in) with their entries brought from the order of the factors into the parameter's."""
         return rows if self.order is None else torch.empty_like(rows).index_copy_(-1, self.order, rows)
+
+    def same_order(self, other: Pair) -> bool:
+        """Whether the entries of both come in one order."""
+        if self.order is None or other.order is None:
+            return self.order is other.order
+        return self.order is other.order or torch.equal(self.order, other.order)
 
 
 Contribution = Pair | Tensor
@@ -94,11 +96,8 @@ def merged(pieces: Sequence[Contribution]) -> Contribution:
 
 
 def _alike(one: Pair, other: Pair) -> bool:
-    if (one.g.shape[2], one.g.shape[4], one.a.shape[3]) != (other.g.shape[2], other.g.shape[4], other.a.shape[3]):
-        return False
-    if one.order is None or other.order is None:
-        return one.order is other.order
-    return one.order is other.order or torch.equal(one.order, other.order)
+    same = (one.g.shape[2], one.g.shape[4], one.a.shape[3]) == (other.g.shape[2], other.g.shape[4], other.a.shape[3])
+    return same and one.same_order(other)
 
 
 def _rows(piece: Contribution) -> Tensor:
