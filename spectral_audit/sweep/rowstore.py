@@ -63,12 +63,13 @@ def _room(part: Contribution, samples: int) -> Contribution:
     _, c, groups, _, out = g.shape
     entries = len(g) * c * groups * out * a.shape[3]
     if a.numel() + g.numel() < entries:
-        return Pair(a.new_zeros(samples, *a.shape[1:]), g.new_zeros(samples, *g.shape[1:]))
+        return Pair(a.new_zeros(samples, *a.shape[1:]), g.new_zeros(samples, *g.shape[1:]), part.order)
     return a.new_zeros(samples, c, entries // (len(g) * c))
 
 
 def _same_kind(one: Pair, other: Pair) -> bool:
-    return one.a.shape[1:] == other.a.shape[1:] and one.g.shape[1:] == other.g.shape[1:]
+    same = one.a.shape[1:] == other.a.shape[1:] and one.g.shape[1:] == other.g.shape[1:]
+    return same and one.same_order(other)
 
 
 def _rows_into(pair: Pair, columns: slice, buffer: Tensor) -> Tensor:

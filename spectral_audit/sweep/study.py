@@ -154,10 +154,10 @@ def _weighted(part: Contribution, s: Tensor) -> Tensor:
     g = part.g[:, 0] * s[:, None, None, None]
     total = g.new_zeros(g.shape[1], g.shape[3], part.a.shape[3])
     if g.shape[2] == 1:
-        return total.baddbmm_(g[:, :, 0].permute(1, 2, 0), part.a[:, :, 0].transpose(0, 1)).flatten()
+        return part.in_order(total.baddbmm_(g[:, :, 0].permute(1, 2, 0), part.a[:, :, 0].transpose(0, 1)).flatten())
     for one, a in zip(g, part.a, strict=True):  # no copy of the patches, unlike one product over all samples
         total.baddbmm_(one.mT, a)
-    return total.flatten()
+    return part.in_order(total.flatten())
 
 
 def _reference(subject: Subject, x: Tensor, cotangent: Tensor) -> dict[str, Tensor | None]:
