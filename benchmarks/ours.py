@@ -69,7 +69,7 @@ def _raw_outputs(kernel: torch.Tensor, basis: torch.Tensor, n: int) -> torch.Ten
 
 def jacobian(p: Problem) -> Run:
     """Singular values (n, C−1) of Qᵀ∂f/∂x."""
-    subject, values = _subject(p), _need("lenses.standalone", "input_singular_values")
+    subject, values = _subject(p), _need("lenses.standalone", "input_spectra")
 
     def run() -> Any:
         found = values(subject)

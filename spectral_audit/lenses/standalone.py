@@ -16,7 +16,7 @@ from spectral_audit.lenses.traces import probe_error, residual_trace
 from spectral_audit.linalg.density import Quadrature, quadratures
 from spectral_audit.linalg.lanczos import errors, lanczos, top_converged
 from spectral_audit.subject import Subject
-from spectral_audit.sweep import Study, gradient_norms, input_factors, sweep
+from spectral_audit.sweep import Study, gradient_norms, input_singular_values, sweep
 
 # Share of noise in a start: it keeps any eigenvector from being orthogonal to it, hence from being missed.
 _NOISE = 0.05
@@ -28,10 +28,9 @@ def ntk(subject: Subject, plan: Study) -> Tensor:
     return sweep(subject, plan, columns=subject.rank).kernel
 
 
-def input_singular_values(subject: Subject) -> Tensor:
+def input_spectra(subject: Subject) -> Tensor:
     """Singular values of J_i = Qᵀ∂f/∂x at every sample, (n, min(C', d)) float64, descending."""
-    count = min(subject.rank, subject.x[0].numel())
-    return torch.linalg.svdvals(input_factors(subject, subject.basis[:, : subject.rank]))[:, :count]
+    return input_singular_values(subject, subject.basis[:, : subject.rank])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,16 @@
 """One backward sweep over activations, from which Jacobians, kernels and Gauss–Newton spectra follow."""
 
-from .engine import Sweep, TensorShare, input_factors, relative_scale, sweep
+from .engine import Sweep, TensorShare, input_singular_values, relative_scale, sweep
 from .probe import gradient_norms
 from .study import Study, study
 
-__all__ = ["Study", "Sweep", "TensorShare", "gradient_norms", "input_factors", "relative_scale", "study", "sweep"]
+__all__ = [
+    "Study",
+    "Sweep",
+    "TensorShare",
+    "gradient_norms",
+    "input_singular_values",
+    "relative_scale",
+    "study",
+    "sweep",
+]

@@ -96,14 +96,19 @@ def sweep(
     return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
 
 
-def input_factors(subject: Subject, basis: Tensor) -> Tensor:
-    """Factors F_i (n, r, c) float64 with F_iᵀF_i = (BᵀJ_i)(BᵀJ_i)ᵀ for an output `basis` B (C, c)."""
-    factors, buffers = [], Buffers()
+def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
+    """Singular values of BᵀJ_i at every sample, (n, min(c, d)) float64, descending, for an output `basis` B (C, c)."""
+    found, buffers = [], Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
             x = subject.x[where].clone().requires_grad_(True)
-            factors.append(_factor(cotangents(subject.forward(x) @ basis, x, [], buffers)[0].flatten(2)))
-    return torch.cat(factors)
+            rows = cotangents(subject.forward(x) @ basis, x, [], buffers)[0].flatten(2).double()
+            if subject.x.dtype == torch.float64:
+                found.append(torch.linalg.svdvals(rows))
+            else:  # see _factor
+                squares = torch.linalg.eigvalsh(rows @ rows.mT).flip(1)[:, : min(rows.shape[1:])]
+                found.append(squares.clamp_min(0).sqrt())
+    return torch.cat(found)
 
 
 def _chunk(
