@@ -41,7 +41,8 @@ def test_top_eigenvalues_lie_within_their_errors(name: str) -> None:
 def test_the_trace_is_exact_or_within_four_standard_errors(name: str) -> None:
     subject, plan, truth = case(name)
     found, true = hessian_trace(subject, plan, generator=generator()), float(truth.hessian.sum())
-    assert (found.stderr == 0) == plan.multilinear
+    few = sum(p.numel() for p in subject.parameters().values()) <= 64  # every diagonal entry is taken
+    assert (found.stderr == 0) == (plan.multilinear or few)
     assert abs(found.trace - true) <= 4 * found.stderr + 1e-9 * float(truth.hessian.abs().sum())
 
 
