@@ -23,7 +23,8 @@ everything below and writes this file; `make bench WORKS='ntk jacobian' ROUNDS=3
   it imports at its first call. The clock starts after that, after conversion of the model and after spectral-audit's
   `make_subject`, and stops before anything is compared. A peer's operator is built, and spectral-audit's `study` is
   made, within the clock.
-- The nets have random weights and inputs from one seed; random starts and probes differ between rounds. BLAS chooses
+- Nets named *trained* are fitted to the 300 images of a sample probe set; the others have random weights and inputs
+  from one seed. Random starts and probes differ between rounds. BLAS chooses
   its own kernels (`OPENBLAS_CORETYPE` and `OPENBLAS_L2_SIZE` are unset), and `OMP_NUM_THREADS` is the number of cores,
   for all alike.
 """
