@@ -55,6 +55,9 @@ def cli(quiet) -> Callable[..., Ran]:
 @pytest.fixture(scope="session")
 def spawn(quiet) -> Callable[..., subprocess.Popen]:
     """Start `python ARGS` in the repository, in a process group of its own, with pipes for its output."""
+    # A shell's background jobs ignore interrupts, and so would what they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*args: object, **options: object) -> subprocess.Popen:
         return subprocess.Popen(
@@ -67,8 +70,6 @@ def spawn(quiet) -> Callable[..., subprocess.Popen]:
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            # A shell's background jobs ignore it, and so would what they start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,
         )
 
