@@ -55,7 +55,7 @@ def audit(request: Request, progress: Progress = lambda stage, done, total: None
     """
     progress("load", 0, None)
     spec = _spec(request)
-    device = choose_device(request.device, request.dtype)
+    device = choose_device(request.device)
     checkpoint = load_checkpoint(request.checkpoint, trust=request.trust, weights=request.weights or spec.model.weights)
     loaded = build_model(
         checkpoint,
@@ -110,20 +110,18 @@ def _spec(request: Request) -> AuditSpec:
     return replace(spec, sample=replace(spec.sample, n=n, seed=seed))
 
 
-def choose_device(name: DeviceName, dtype: DTypeName) -> str:
+def choose_device(name: DeviceName) -> str:
     """The device to run on; `auto` takes CUDA, else the CPU: sums run in float64, which MPS does not have."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    here = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     if name == "auto":
-        return "cuda" if available["cuda"] else "cpu"
-    if not available[name]:
+        return here[-1]
+    if name not in here:
         raise UsageError(
-            f"--device {name}: no such device here",
-            expected=", ".join(k for k, there in available.items() if there),
+            f"--device {name}: no such device here" if name == "cuda" else f"--device {name}: it has no float64",
+            expected=", ".join(here),
             found=name,
-            remedy="choose another device, or install a torch build for it",
+            remedy="choose another device, or install a torch build for it" if name == "cuda" else "add --device cpu",
         )
-    if name == "mps" and dtype == "float64":
-        raise UsageError("--dtype float64: not available on mps", remedy="add --device cpu")
     return name
 
 

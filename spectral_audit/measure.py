@@ -104,7 +104,7 @@ def measure(
 
 
 def _overflow(settings: Settings, found: str) -> InconclusiveError:
-    wider = settings.dtype == "float32" and settings.device != "mps"
+    wider = settings.dtype == "float32"
     return InconclusiveError(
         f"the figures overflow in {settings.dtype}",
         expected="finite numbers",

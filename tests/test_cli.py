@@ -640,6 +640,10 @@ def test_an_output_folder_that_cannot_be_is_a_usage_error(cli, case):
     assert case.data.read_bytes() == before
 
 
+def test_a_device_without_float64_is_a_usage_error(cli, case):
+    assert_finished(cli("score", case.model, "--device", "mps"), 2, "--device mps", "float64", "--device cpu")
+
+
 def test_a_device_that_is_not_there_is_a_usage_error(cli, case):
     ran = cli("score", case.model, "--device", "cuda", "-f", "json")
     if torch.cuda.is_available():
