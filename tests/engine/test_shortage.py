@@ -40,7 +40,7 @@ def probe() -> tuple[Tensor, Tensor]:
 
 def figures(found: Measurement) -> Measurement:
     """Without what an accident may change: times, passes, and what is said of it."""
-    return replace(found, cost=None, findings=())  # type: ignore[arg-type]
+    return replace(found, cost=None, findings=())  # type: ignore[arg-type]  # only compared
 
 
 def run(limit: int, chunk: int | None, error: Exception | None = None, regime: Any = "auto") -> Measurement:

@@ -275,7 +275,7 @@ def copies() -> Net:
 
 @net
 def kernel_from_a_matrix() -> Net:
-    forward = lambda m, x: m.head(F.conv2d(x, m.W.view(4, 2, 3, 3).flip(-1)).flatten(1))  # noqa: E731
+    forward = lambda m, x: m.head(F.conv2d(x, m.W.view(4, 2, 3, 3).flip(-1)).flatten(1))  # noqa: E731 — one line like its neighbours
     return raw(forward, 2, 5, 5, W=(4, 18), head=nn.Linear(36, C))
 
 
