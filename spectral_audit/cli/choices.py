@@ -1,0 +1,53 @@
+"""The words that options take."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Format(str, Enum):
+    """What goes to standard output."""
+
+    rich = "rich"
+    json = "json"
+    yaml = "yaml"
+    md = "md"
+
+
+class TrustLevel(str, Enum):
+    """What a file may do: `none` runs nothing from it, `code` admits exported programs and builders from a spec."""
+
+    none = "none"
+    code = "code"
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class DType(str, Enum):
+    """Precision of the passes through the model; sums over samples are float64 in any case."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+class Aggregation(str, Enum):
+    """How the four axes become one index: root of the sum of squares, the largest, or the sum."""
+
+    rss = "rss"
+    max = "max"
+    sum = "sum"
+
+
+class Regime(str, Enum):
+    """Kernels formed and solved exactly, or only multiplied with; chosen by their size."""
+
+    auto = "auto"
+    exact = "exact"
+    krylov = "krylov"

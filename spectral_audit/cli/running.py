@@ -1,0 +1,99 @@
+"""How a command runs: progress on standard error, and one message and one exit code for every way it can end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from spectral_audit.errors import AuditError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_Result = TypeVar("_Result")
+
+
+def with_progress(work: Callable[[Callable[[str, int, int | None], None]], _Result]) -> _Result:
+    """Run `work` with a progress bar on a terminal's standard error, and silently elsewhere."""
+    if not sys.stderr.isatty():
+        return work(lambda stage, done, total: None)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = [
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]:>9}"),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            count = f"{done}/{total}" if total else str(done or "")
+            if stage not in tasks:
+                _finish(bar, tasks)
+                tasks[stage] = bar.add_task(stage, total=total, count=count)
+            bar.update(tasks[stage], completed=done, count=count)
+
+        return work(show)
+
+
+def _finish(bar: Bar, tasks: dict[str, TaskID]) -> None:
+    for task in tasks.values():
+        bar.remove_task(task)
+    tasks.clear()
+
+
+def guarded(command: Callable[[], None]) -> None:
+    """Run a command; every way it can end becomes one message and one exit code."""
+    try:
+        with warnings.catch_warnings():
+            if not os.environ.get("SPECTRAL_AUDIT_DEBUG"):
+                # Libraries announce their own future here, which the user of this command cannot act on.
+                for category in (FutureWarning, DeprecationWarning):
+                    warnings.simplefilter("ignore", category)
+            command()
+    except AuditError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output left; nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(ExitCode.OK) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 — the last line of defence: other exit codes mean a verdict
+        _internal(error)
+
+
+def _internal(error: BaseException) -> None:
+    if "allocate memory" in str(error) or "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        shortage = UsageError(
+            "out of memory",
+            expected="memory for the passes and for kernels of (samples × outputs)² float64 numbers",
+            found=" ".join(str(error).split())[:120] or type(error).__name__,
+            remedy="lower --memory or --chunk, then --n",
+        )
+        typer.echo(f"error: {shortage}", err=True)
+        raise typer.Exit(ExitCode.REFUSED)
+    if os.environ.get("SPECTRAL_AUDIT_DEBUG"):
+        traceback.print_exception(error)
+    summary = " ".join(str(error).split())[:300]
+    typer.echo(
+        f"internal error: {type(error).__name__}: {summary}\n"
+        "  this is a defect of spectral-audit, not of your files\n"
+        "  remedy    set SPECTRAL_AUDIT_DEBUG=1 for the details and report them",
+        err=True,
+    )
+    raise typer.Exit(ExitCode.INTERNAL)

@@ -1,0 +1,109 @@
+"""`spectral-audit score`: one checkpoint, one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spectral_audit.cli.choices import Aggregation, Device, DType, Format, Regime, TrustLevel
+from spectral_audit.cli.running import guarded, with_progress
+from spectral_audit.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectral_audit.audit import Request
+
+
+def score(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to audit.", show_default=False)],
+    spec: Annotated[Path | None, typer.Option(help="audit.yaml; by default the one beside the checkpoint.")] = None,
+    output_format: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.rich,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for the report in every format.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Who builds the model: file.py:function, module:function or a family.")
+    ] = None,
+    arch_kwargs: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the builder, in YAML.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Which state dict, when the checkpoint holds several.")] = None,
+    trust: Annotated[TrustLevel, typer.Option(help="What files may run.")] = TrustLevel.none,
+    n: Annotated[int | None, typer.Option("--n", min=2, help="Probe samples; overrides the spec.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every draw; overrides the spec.")] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    dtype: Annotated[DType, typer.Option(help="Precision of the passes.")] = DType.float32,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Samples per pass; chosen by default.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to use: 8GB, 500MiB, or a share of what is free; 0.6 by default.")
+    ] = None,
+    aggregation: Annotated[Aggregation, typer.Option(help="How the axes become the index.")] = Aggregation.rss,
+    regime: Annotated[Regime, typer.Option(help="Kernels exact or by products; chosen by size.")] = Regime.auto,
+) -> None:
+    """Audit a checkpoint on real data and print the report."""
+
+    def run() -> None:
+        from spectral_audit.audit import Request
+
+        request = Request(
+            checkpoint=checkpoint,
+            spec=spec,
+            arch=arch,
+            arch_kwargs=_key_values(arch_kwargs or []),
+            weights=weights,
+            trust=trust.value,
+            n=n,
+            seed=seed,
+            device=device.value,
+            dtype=dtype.value,
+            chunk=chunk,
+            memory=memory,
+            aggregation=aggregation.value,
+            regime=regime.value,
+        )
+        _score(request, output_format, output)
+
+    guarded(run)
+
+
+def _score(request: Request, output_format: Format, output: Path | None) -> None:
+    from rich.console import Console
+
+    from spectral_audit.audit import audit
+    from spectral_audit.reports import WRITERS, require_writable, write_all
+    from spectral_audit.reports.look import Look
+    from spectral_audit.reports.terminal import render_report
+
+    if output:
+        require_writable(output)
+    report = with_progress(lambda progress: audit(request, progress))
+    written = write_all(report, output) if output else []
+    if output_format is Format.rich:
+        typer.echo(render_report(report, Look.of(Console())), nl=False)
+    else:
+        typer.echo(WRITERS[output_format.value](report).rstrip("\n"))
+    if written:
+        typer.echo(f"wrote {', '.join(str(path) for path in written)}", err=True)
+
+
+def _key_values(items: list[str]) -> dict[str, object]:
+    import yaml
+
+    values: dict[str, object] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(
+                "--arch-kwargs: not an argument with a name",
+                expected="KEY=VALUE",
+                found=item or "nothing",
+                remedy="write it as in --arch-kwargs width=64",
+            )
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"--arch-kwargs {key}", expected="a YAML value", found=text, remedy="quote it as YAML would"
+            ) from error
+    return values
