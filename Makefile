@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage sample-models clean
+.PHONY: demo test lint types bench coverage growth sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -32,6 +32,10 @@ bench: $(PEERS)/.installed
 # Needs an npz with MNIST's test images: make coverage DATA=mnist.npz
 coverage: $(VENV)/.installed
 	$(BIN)/python studies/coverage.py --data $(DATA) --output docs/intervals.md
+
+growth: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[studies]'
+	$(BIN)/python studies/growth.py --output docs/growth.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'

@@ -31,6 +31,7 @@ from .lenses.hessian import HessianReading, read_hessian
 from .lenses.jacobian import JacobianReading, read_jacobian
 from .lenses.kernel import KernelReading, read_kernel
 from .lenses.krylov import FirstOrder, read_krylov
+from .lenses.rounding import measured_rounding
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
 from .memory import out_of_memory
@@ -231,8 +232,10 @@ def _first_order(
         "sweep", subject, generator, lambda s, advance: sweep(s, plan, advance), total=subject.n
     )
     with stages.stage("kernels"):
-        kernel = read_kernel(subject, swept, generator)
-        found = FirstOrder(swept.outputs, read_jacobian(subject, swept), kernel, swept.tensors, swept.backward_passes)
+        rounding = measured_rounding(subject, plan, swept)
+        jacobian = read_jacobian(subject, swept, rounding.jacobian)
+        kernel = read_kernel(subject, swept, generator, (rounding.kernel, rounding.gauss_newton))
+        found = FirstOrder(swept.outputs, jacobian, kernel, swept.tensors, swept.backward_passes)
     return found, subject
 
 

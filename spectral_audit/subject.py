@@ -95,6 +95,19 @@ class Subject:
                 p.requires_grad_(False)
 
 
+def in_float64(subject: Subject, rows: Tensor) -> Subject:
+    """The samples `rows` of a subject, and a copy of its model, in float64, as one chunk."""
+    y = subject.y[rows]
+    return replace(
+        subject,
+        model=copy.deepcopy(subject.model).double(),
+        x=subject.x[rows].double(),
+        y=y.double() if y.is_floating_point() else y,
+        basis=subject.basis.double(),
+        chunk=len(rows),
+    )
+
+
 def leaf(x: Tensor) -> Tensor:
     """A copy of `x` to differentiate by; images channels last, where convolutions have faster input gradients."""
     layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format

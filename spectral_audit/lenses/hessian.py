@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from spectral_audit.lenses.kernel import KernelReading
 from spectral_audit.lenses.space import Advance, HessianProducts, ParameterSpace, parameter_space
 from spectral_audit.lenses.traces import probe_error, residual_trace
 from spectral_audit.linalg.density import density, quadratures, settled_sums
-from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos
+from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos, without_vectors
 from spectral_audit.results import Finding, Spectrum
 from spectral_audit.subject import Subject
 from spectral_audit.sweep import Study
@@ -102,14 +102,15 @@ def _raw_runs(
     for run in range(count):
         steps = min(_MAX_STEPS if run == 0 else _MIN_STEPS, room)
         start = space.random_vector(generator)
-        runs.append(lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r)))
-    first = runs[0]
-    if room >= _MAX_STEPS or first.exhausted or rule(first):
-        return first, runs
-    start = first.vector(0) + first.vector(-1)
-    runs[0] = replace(first, basis=first.basis[:0].clone())  # its memory is needed
-    del first
-    return lanczos(products, start, steps=_MAX_STEPS, converged=rule, max_basis=room), runs
+        found = lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r))
+        if run == 0:
+            settled = room >= _MAX_STEPS or found.exhausted or rule(found)
+            again = None if settled else found.vector(0) + found.vector(-1)
+        runs.append(without_vectors(found))
+        del found  # its memory is needed
+    if again is None:
+        return runs[0], runs
+    return without_vectors(lanczos(products, again, steps=_MAX_STEPS, converged=rule, max_basis=room)), runs
 
 
 def _require_symmetry(runs: list[Ritz], ntk: float, subject: Subject) -> None:

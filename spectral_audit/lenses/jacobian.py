@@ -27,8 +27,8 @@ class JacobianReading:
     spectrum: Spectrum
 
 
-def read_jacobian(subject: Subject, sweep: Sweep) -> JacobianReading:
-    """Singular values from the sweep's factors.
+def read_jacobian(subject: Subject, sweep: Sweep, rounding: float) -> JacobianReading:
+    """Singular values from the sweep's factors, known to `rounding` times the largest.
 
     The spectrum lists the root mean square over samples of the k-th largest singular value; entropy and ranks are
     means over samples of each sample's own, and the trace is the mean of ‖J_i‖_F².
@@ -41,11 +41,11 @@ def read_jacobian(subject: Subject, sweep: Sweep) -> JacobianReading:
         spectral=singular[:, 0],
         frobenius_squared=factors.square().sum((1, 2)),
         raw_norm=float(torch.linalg.svdvals(sweep.jacobian)[:, 0].mean()),
-        spectrum=_spectrum(subject, singular.square(), d),
+        spectrum=_spectrum(singular.square(), d, rounding),
     )
 
 
-def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
+def _spectrum(eigenvalues: Tensor, d: int, rounding: float) -> Spectrum:
     values = eigenvalues.mean(0).sqrt()
     alive = eigenvalues[:, 0] > 0
     total, top = eigenvalues.sum(1)[alive], eigenvalues[alive, 0]
@@ -53,13 +53,13 @@ def _spectrum(subject: Subject, eigenvalues: Tensor, d: int) -> Spectrum:
     defined = bool(alive.any())
     count = eigenvalues.shape[1]
     mean_entropy = float(s.mean()) if defined else None
-    resolved = values[values > count * torch.finfo(subject.x.dtype).eps * values[0]]
+    resolved = values[values > count * rounding * values[0]]
     return Spectrum(
         operator="J_i = Qᵀ ∂f/∂x, root mean square over samples",
         kind="singular values",
         dimension=d,
         values=tuple(values.tolist()),
-        residuals=(torch.finfo(subject.x.dtype).eps * float(values[0]),) * count,
+        residuals=(rounding * float(values[0]),) * count,
         exact=True,
         entropy=mean_entropy,
         normalized_entropy=None if mean_entropy is None or count < 2 else mean_entropy / math.log(count),

@@ -44,21 +44,25 @@ class KernelReading:
     gauss_newton: Spectrum
 
 
-def read_kernel(subject: Subject, sweep: Sweep, generator: torch.Generator) -> KernelReading:
-    """Extremes of the scaled kernels, the full spectrum of the raw one and of Gauss–Newton."""
+def read_kernel(
+    subject: Subject, sweep: Sweep, generator: torch.Generator, rounding: tuple[float, float]
+) -> KernelReading:
+    """Extremes of the scaled kernels, the full spectrum of the raw one and of Gauss–Newton.
+
+    `rounding` are the relative errors of these two spectra.
+    """
     n, c, rank = subject.n, subject.outputs, subject.rank
-    raw, worst, typical = (_in_basis(k, n, c, rank) for k in (sweep.kernel, sweep.kernel_worst, sweep.kernel_typical))
+    raw, gauss_newton = kernels(subject, sweep)
+    worst, typical = (_in_basis(k, n, c, rank) for k in (sweep.kernel_worst, sweep.kernel_typical))
     root = _output_root(subject, sweep)
     blocks = _diagonal_blocks(raw, n)
     blocks_typical = _diagonal_blocks(typical, n)
     weights = torch.linalg.eigvalsh(_diagonal_blocks(worst, n)).clamp_min(0)
     curvature = root @ root
-    gauss_newton = _congruence(raw, root)
     _, top = largest_eigenpair(_congruence(worst, root), generator)
     cotangent = (root @ top.view(n, rank, 1))[:, :, 0] @ subject.basis.double()[:, :rank].T
     full_blocks = _diagonal_blocks(sweep.kernel, n)
     trace_style = sweep.kernel.view(n, c, n, c).diagonal(dim1=1, dim2=3).sum(2)
-    eps = torch.finfo(subject.x.dtype).eps
     return KernelReading(
         weights_worst=weights[:, -1].sqrt(),
         weights_typical=blocks_typical.diagonal(dim1=1, dim2=2).sum(1),
@@ -71,9 +75,15 @@ def read_kernel(subject: Subject, sweep: Sweep, generator: torch.Generator) -> K
         raw_parameter_jacobian=float(torch.linalg.eigvalsh(full_blocks)[:, -1].clamp_min(0).sqrt().mean()),
         raw_ntk=largest_eigenpair(sweep.kernel, generator)[0] / n,
         raw_ntk_trace=float(torch.linalg.eigvalsh(trace_style)[-1]) / n,
-        ntk=_spectrum("Θ = [G_i G_jᵀ]/n", raw / n, eps),
-        gauss_newton=_spectrum("(1/n) Σ G_iᵀ S_i G_i, through S^½ Θ S^½", gauss_newton / n, eps),
+        ntk=_spectrum("Θ = [G_i G_jᵀ]/n", raw / n, rounding[0]),
+        gauss_newton=_spectrum("(1/n) Σ G_iᵀ S_i G_i, through S^½ Θ S^½", gauss_newton / n, rounding[1]),
     )
+
+
+def kernels(subject: Subject, sweep: Sweep) -> tuple[Tensor, Tensor]:
+    """n times the NTK Θ and the Gauss–Newton matrix S^½ΘS^½ in the output basis, (n·C', n·C') each."""
+    raw = _in_basis(sweep.kernel, subject.n, subject.outputs, subject.rank)
+    return raw, _congruence(raw, _output_root(subject, sweep))
 
 
 def _in_basis(kernel: Tensor, n: int, c: int, rank: int) -> Tensor:
@@ -117,15 +127,15 @@ def _mean_effective_rank(eigenvalues: Tensor) -> float | None:
     return sum(ranks) / len(ranks) if ranks else None
 
 
-def _spectrum(operator: str, matrix: Tensor, eps: float) -> Spectrum:
+def _spectrum(operator: str, matrix: Tensor, rounding: float) -> Spectrum:
     values = torch.linalg.eigvalsh(matrix).flip(0)
-    found = measures(values, eps)
+    found = measures(values, rounding)
     return Spectrum(
         operator=operator,
         kind="eigenvalues",
         dimension=len(values),
         values=tuple(values.tolist()),
-        residuals=(eps * abs(float(values[0])),) * len(values),
+        residuals=(rounding * abs(float(values[0])),) * len(values),
         exact=True,
         entropy=found.entropy,
         normalized_entropy=found.normalized_entropy,

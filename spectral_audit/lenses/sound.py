@@ -6,16 +6,14 @@ cut the graph of its gradient without a word: its Hessian then comes out as zero
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.subject import Subject, exact_arithmetic
+from spectral_audit.subject import Subject, exact_arithmetic, in_float64
 
 # Small steps cross next to no kinks of a ReLU net; large ones stand out from the rounding of a model that computes part
 # of its output in float32.
@@ -30,7 +28,7 @@ def require_second_derivatives(subject: Subject, names: Sequence[str], generator
     that does not run in float64 is not checked here.
     """
     try:
-        small = _float64(subject)
+        small = in_float64(subject, torch.arange(2))
         found = [_both(small, names, generator) for _ in range(3)]
     except (RuntimeError, TypeError, NotImplementedError):
         return
@@ -52,13 +50,6 @@ def _contradicted(exact: float, finite: list[float]) -> bool:
         return abs(a - b) <= _TOLERANCE * max(abs(a), abs(b))
 
     return not any(close(exact, f) for f in finite) and any(close(a, b) for a, b in pairwise(finite))
-
-
-def _float64(subject: Subject) -> Subject:
-    model = copy.deepcopy(subject.model).double()
-    y = subject.y[:2].double() if subject.y.is_floating_point() else subject.y[:2]
-    x = subject.x[:2].double()
-    return replace(subject, model=model, x=x, y=y, basis=subject.basis.double(), chunk=2)
 
 
 def _both(subject: Subject, names: Sequence[str], generator: torch.Generator) -> tuple[float, list[float]]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.linalg.vectors import norm
 from spectral_audit.memory import vectors_within
 from spectral_audit.subject import Subject, exact_arithmetic
 from spectral_audit.sweep import relative_scale
 
 # Parts of the memory budget: for retained graphs of the gradient, and for Lanczos vectors.
 _GRAPH_SHARE, _BASIS_SHARE = 3, 4
+# Random numbers drawn at a time, in float64 whatever the dtype of the vector.
+_DRAWN = 2**22
 
 Advance = Callable[[int], None]
 
@@ -38,13 +41,30 @@ class ParameterSpace:
         parts = torch.split(v, self._sizes)
         return [part.view_as(p) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
+    def sum(self, terms: Iterable[Sequence[Tensor]]) -> Tensor:
+        """The sum (p,) of vectors given as pieces, one for each parameter; of several terms in float64."""
+        coming = iter(terms)
+        first = torch.cat([piece.detach().flatten() for piece in next(coming)])
+        total: Tensor | None = None
+        for pieces in coming:
+            total = first.double() if total is None else total
+            for part, piece in zip(total.split(self._sizes), pieces, strict=True):
+                part.add_(piece.detach().flatten())
+        return first if total is None else total.to(first.dtype)
+
     def random_vector(self, generator: torch.Generator) -> Tensor:
         """A standard normal vector (p,)."""
-        return torch.randn(self.size, generator=generator, dtype=torch.float64).to(self.subject.x)
+        v = self.subject.x.new_empty(self.size)
+        for part in v.split(_DRAWN):
+            part.copy_(torch.randn(len(part), generator=generator, dtype=torch.float64))
+        return v
 
     def random_signs(self, generator: torch.Generator) -> Tensor:
         """A Rademacher vector (p,)."""
-        return torch.randint(0, 2, (self.size,), generator=generator).to(self.subject.x) * 2 - 1
+        v = self.subject.x.new_empty(self.size)
+        for part in v.split(_DRAWN):
+            part.copy_(torch.randint(0, 2, (len(part),), generator=generator))
+        return v.mul_(2).sub_(1)
 
     def worst_scale(self) -> Tensor:
         """T as a vector (p,): ‖θ_l‖_F for every entry of a tensor with two or more axes, 0 elsewhere."""
@@ -56,12 +76,12 @@ class ParameterSpace:
 
     def pull_back(self, cotangent: Tensor) -> Tensor:
         """Gᵀc = Σ_i ∂(c_i·f_i)/∂θ (p,) for `cotangent` (n, C)."""
-        total = torch.zeros(self.size, dtype=torch.float64, device=cotangent.device)
-        for where in self.subject.chunks():
+
+        def term(where: slice) -> Sequence[Tensor]:
             f = (self.subject.forward(self.subject.x[where]) * cotangent[where].to(self.subject.x)).sum()
-            gradients = torch.autograd.grad(f, list(self.parameters.values()), materialize_grads=True)
-            total += torch.cat([g.flatten() for g in gradients])
-        return total.to(self.subject.x)
+            return torch.autograd.grad(f, list(self.parameters.values()), materialize_grads=True)
+
+        return self.sum(map(term, self.subject.chunks()))
 
     def push_forward(self, v: Tensor) -> Tensor:
         """G v = ∂f_i/∂θ·v (n, C) for `v` (p,): the derivative in u of the gradient Gᵀu, along v."""
@@ -77,8 +97,7 @@ class ParameterSpace:
         return torch.cat(parts)
 
     def _scale(self, of: Callable[[Tensor], float]) -> Tensor:
-        parts = [torch.full((p.numel(),), of(p), dtype=torch.float64) for p in self.parameters.values()]
-        return torch.cat(parts).to(self.subject.x)
+        return torch.cat([self.subject.x.new_full((p.numel(),), of(p)) for p in self.parameters.values()])
 
 
 @contextmanager
@@ -101,37 +120,41 @@ class HessianProducts:
         self._advance = advance
         self.count = 0
         self.loss = 0.0
-        subject = space.subject
-        total = torch.zeros(space.size, dtype=torch.float64, device=subject.x.device)
         self._graphs: list[list[Tensor]] | None = []
+        self.gradient_norm = norm(space.sum(self._first_pass()))
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """H v for `v` (p,)."""
+        graphs = self._graphs if self._graphs is not None else self._recomputed()
+        pieces = self._space.split(v)
+        product = self._space.sum(self._product(gradients, pieces) for gradients in graphs)
+        self.count += 1
+        self._advance(1)
+        return product
+
+    def _product(self, gradients: Sequence[Tensor], pieces: Sequence[Tensor]) -> Sequence[Tensor]:
+        inner = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
+        if not inner:
+            return [torch.zeros_like(p) for p in self._chosen]
+        return torch.autograd.grad(
+            [g for g, _ in inner],
+            self._chosen,
+            [part for _, part in inner],
+            retain_graph=self._graphs is not None,
+            materialize_grads=True,
+        )
+
+    def _first_pass(self) -> Iterator[list[Tensor]]:
+        """The gradients of every chunk; their graphs are kept where those of all chunks fit into memory."""
+        subject = self._space.subject
         for where in subject.chunks():
             loss, gradients, held = self._graph(where)
             self.loss += loss
-            total += torch.cat([g.detach().flatten() for g in gradients])
             if self._graphs is not None:
                 self._graphs.append(gradients)
             if where.start == 0 and held * math.ceil(subject.n / subject.chunk) > subject.memory // _GRAPH_SHARE:
                 self._graphs = None
-        self.gradient_norm = float(total.norm())
-
-    def __call__(self, v: Tensor) -> Tensor:
-        """H v for `v` (p,)."""
-        pieces = self._space.split(v)
-        total = torch.zeros(self._space.size, dtype=torch.float64, device=v.device)
-        for gradients in self._graphs if self._graphs is not None else self._recomputed():
-            inner = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
-            if inner:
-                products = torch.autograd.grad(
-                    [g for g, _ in inner],
-                    self._chosen,
-                    [part for _, part in inner],
-                    retain_graph=self._graphs is not None,
-                    materialize_grads=True,
-                )
-                total += torch.cat([h.flatten() for h in products])
-        self.count += 1
-        self._advance(1)
-        return total.to(v.dtype)
+            yield gradients
 
     def _recomputed(self) -> Iterator[list[Tensor]]:
         for where in self._space.subject.chunks():

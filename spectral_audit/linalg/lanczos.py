@@ -19,7 +19,7 @@ Problem", chapters 11 and 13.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -58,6 +58,11 @@ class Ritz:
         """The normalised Ritz vector (p,) of `values[index]`."""
         v = self.basis.T @ self.rotation[:, index].to(self.basis)
         return v / v.norm()
+
+
+def without_vectors(ritz: Ritz) -> Ritz:
+    """The same values without the basis, which takes m vectors of memory."""
+    return replace(ritz, basis=ritz.basis.new_empty((0, ritz.basis.shape[1])))
 
 
 def lanczos(

@@ -222,7 +222,7 @@ def certificate(spectrum: Spectrum) -> str:
     residual = f"± {number(spectrum.residuals[0])}" if spectrum.residuals else "no residual"
     if spectrum.status == "unconverged":
         return f"{residual}, unconverged"
-    return "exact" if spectrum.exact else residual
+    return f"exact {residual}" if spectrum.exact else residual
 
 
 def effective_rank(spectrum: Spectrum) -> str:
