@@ -18,8 +18,9 @@ from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
 from .inputs.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, find_spec, load_spec
 from .lenses.attribution import AttributionSettings
-from .measure import RegimeChoice, Settings, measure
+from .measure import Settings, measure
 from .memory import memory_budget
+from .regimes import RegimeChoice
 from .results import SCHEMA, DataInfo, Engine, Finding, Measurement, ModelInfo, Report, TaskInfo
 from .stability import Aggregation
 from .stages import Progress

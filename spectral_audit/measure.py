@@ -11,12 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .errors import InconclusiveError, RefusedError, UsageError
+from .errors import InconclusiveError, RefusedError
 from .findings import (
     data_findings,
     gradient_finding,
@@ -35,16 +34,12 @@ from .lenses.rounding import measured_rounding
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
 from .memory import out_of_memory
+from .regimes import RegimeChoice, choose_regime
 from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Regime, Spectra, Status
 from .stability import Aggregation, PerSample, output_figures, stability
 from .stages import Progress, Stages
 from .subject import DTypeName, Subject, first_line, make_subject
 from .sweep import Study, study, sweep
-
-# Rows nC of the exact kernels: their eigenvalues cost (nC)³ and three float64 copies are held.
-MAX_ROWS = 5120
-
-RegimeChoice = Literal["auto", "exact", "krylov"]
 
 
 @dataclass(frozen=True)
@@ -144,12 +139,14 @@ def _measure(
             chunk=settings.chunk,
             memory=settings.memory,
         )
-        regime = _regime(subject, settings)
-        if regime == "exact":
-            # The sweep holds a cotangent for every output at every layer, beside what forward and backward pass hold.
-            subject = subject.fitting(subject.outputs + 2)
         chosen = min(settings.chunk or subject.chunk, subject.n)
     plan, subject = stages.run("model", subject, generators[0], lambda s, _: _plan(s, generators[0]))
+    regime = choose_regime(subject, plan, settings.regime)
+    if regime == "exact":
+        # The sweep holds a cotangent for every output at every layer, beside what forward and backward pass hold.
+        fitting = subject.fitting(subject.outputs + 2)
+        chosen = fitting.chunk if subject.chunk == chosen else chosen
+        subject = fitting
     swept, subject = _first_order(subject, plan, regime, stages, generators[1])
     jacobian, kernel = swept.jacobian, swept.kernel
     hessian, subject = stages.run(
@@ -237,22 +234,6 @@ def _first_order(
         kernel = read_kernel(subject, swept, generator, (rounding.kernel, rounding.gauss_newton))
         found = FirstOrder(swept.outputs, jacobian, kernel, swept.tensors, swept.backward_passes)
     return found, subject
-
-
-def _regime(subject: Subject, settings: Settings) -> Regime:
-    rows = subject.n * subject.outputs
-    if settings.regime == "auto":
-        return "exact" if rows <= MAX_ROWS else "krylov"
-    if settings.regime == "exact" and rows > MAX_ROWS:
-        raise UsageError(
-            "the kernel is too large for the exact regime",
-            expected=f"samples × outputs of at most {MAX_ROWS}",
-            found=f"{subject.n} × {subject.outputs} = {rows}",
-            remedy=f"set sample.n to {MAX_ROWS // subject.outputs} or less (or pass --n)"
-            if subject.outputs <= MAX_ROWS // 2
-            else "leave out --regime exact",
-        )
-    return settings.regime
 
 
 def _undefined(
@@ -369,4 +350,4 @@ def _cost(
     )
 
 
-__all__ = ["MAX_ROWS", "Settings", "Study", "measure"]
+__all__ = ["Settings", "Study", "measure"]

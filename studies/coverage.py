@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from spectral_audit.inputs.architecture import build_model
 from spectral_audit.inputs.checkpoint import load_checkpoint
 from spectral_audit.inputs.spec import ModelSpec, load_spec
-from spectral_audit.measure import MAX_ROWS, Settings, measure
+from spectral_audit.measure import Settings, measure
+from spectral_audit.regimes import MAX_ROWS
 from spectral_audit.results import AXES, Estimate, Measurement
 
 MODELS = ("mnist_mlp", "mnist_cnn_relu")

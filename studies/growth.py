@@ -59,8 +59,8 @@ SERIES = {
 POINTS = [
     *(Point("parameters", w, f"mlp:256:{w}", 64) for w in (128, 256, 512, 1024, 2048, 4096)),
     *(Point("rows", n * 9, "mlp:256:256", n, "exact") for n in (32, 64, 128, 256, 512)),
-    *(Point("samples", n, "cnn:10", n, "krylov") for n in (128, 256, 512, 1024, 2048)),
-    *(Point("memory", n, "cnn:10", n, "krylov", "400MB") for n in (128, 256, 512, 1024, 2048)),
+    *(Point("samples", n, "cnn:10", n, "krylov") for n in (128, 256, 512, 1024)),
+    *(Point("memory", n, "cnn:10", n, "krylov", "400MB") for n in (128, 256, 512, 1024)),
     Point("large", 1, "encoder:14", 8, "auto", "4GB"),
     Point("large", 2, "resnet:1000", 32, "auto", "4GB"),
 ]

@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stability",),
     ("findings",),
     ("stages",),
+    ("regimes",),
     ("measure",),
     ("gate",),
     ("reports",),

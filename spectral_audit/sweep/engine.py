@@ -80,7 +80,7 @@ def sweep(
     buffers = Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
-            outputs[where], rows, found = _chunk(subject, plan, basis, where, buffers)
+            outputs[where], rows, found = sweep_chunk(subject, plan, basis, where, buffers)
             factors.append(_factor(rows))
             for name, contribution in found.items():
                 stored[name].put(where, contribution)
@@ -111,7 +111,7 @@ def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _chunk(
+def sweep_chunk(
     subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: Buffers
 ) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
     """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""

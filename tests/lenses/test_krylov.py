@@ -11,7 +11,8 @@ from torch import nn
 from spectral_audit.errors import UsageError
 from spectral_audit.lenses.outputspace import OutputFactor
 from spectral_audit.losses import output_hessian
-from spectral_audit.measure import MAX_ROWS, Settings, measure
+from spectral_audit.measure import Settings, measure
+from spectral_audit.regimes import MAX_ROWS
 from spectral_audit.results import Measurement
 from tests.cases import CASES
 
