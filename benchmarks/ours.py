@@ -24,12 +24,12 @@ def _subject(p: Problem) -> Any:
 
 
 def ntk(p: Problem) -> Run:
-    """The (nC, nC) kernel from the sweep, turned to the basis of the raw outputs once the clock has stopped."""
-    subject, study, sweep = _subject(p), _need("sweep", "study"), _need("sweep", "sweep")
+    """The (nC, nC) kernel of all outputs, turned to the basis of the raw outputs once the clock has stopped."""
+    subject, study, raw = _subject(p), _need("sweep", "study"), _need("sweep", "raw_kernel")
 
     def run() -> Any:
         plan = study(subject, torch.Generator().manual_seed(p.seed))
-        kernel = sweep(subject, plan).kernel
+        kernel = raw(subject, plan, subject.outputs)
         return lambda: Outcome(_raw_outputs(kernel, subject.basis.double(), subject.n))
 
     return run

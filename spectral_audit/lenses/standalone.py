@@ -16,7 +16,7 @@ from spectral_audit.lenses.traces import probe_error, residual_trace
 from spectral_audit.linalg.density import Quadrature, quadratures
 from spectral_audit.linalg.lanczos import errors, lanczos, top_converged
 from spectral_audit.subject import Subject
-from spectral_audit.sweep import Study, gradient_norms, input_singular_values, sweep
+from spectral_audit.sweep import Study, gradient_norms, input_singular_values, raw_kernel
 
 # Share of noise in a start: it keeps any eigenvector from being orthogonal to it, hence from being missed.
 _NOISE = 0.05
@@ -25,7 +25,7 @@ _MAX_STEPS = 200
 
 def ntk(subject: Subject, plan: Study) -> Tensor:
     """The empirical kernel nΘ = [QᵀG_iG_jᵀQ] (nC', nC') float64, rows sample-major, in the output basis Q."""
-    return sweep(subject, plan, columns=subject.rank).kernel
+    return raw_kernel(subject, plan, subject.rank)
 
 
 def input_spectra(subject: Subject) -> Tensor:

@@ -31,15 +31,17 @@ class Buffers:
         return self._kept[index][:size].view(shape)
 
 
-def cotangents(turned: Tensor, x: Tensor, calls: list[Call], buffers: Buffers) -> list[Tensor]:
-    """∂t_k/∂z stacked as (m, C, *z) for `turned` outputs t (m, C); z: the input `x`, every call's output."""
+def cotangents(turned: Tensor, x: Tensor | None, calls: list[Call], buffers: Buffers) -> list[Tensor]:
+    """∂t_k/∂z stacked as (m, C, *z) for `turned` outputs t (m, C); z: the input `x` if given, every call's output."""
     columns, c = turned.sum(0), turned.shape[1]
-    shapes = [x.shape, *(call.shape for call in calls)]
-    stacked = [buffers.take(i, x, (s[0], c, *s[1:])) for i, s in enumerate(shapes)]
-    targets = [get_gradient_edge(x), *(call.edge for call in calls)]
+    shapes = [call.shape for call in calls]
+    targets = [call.edge for call in calls]
+    if x is not None:
+        shapes, targets = [x.shape, *shapes], [get_gradient_edge(x), *targets]
+    stacked = [buffers.take(i, turned, (s[0], c, *s[1:])) for i, s in enumerate(shapes)]
     for k in range(c):
         gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
-        if columns.requires_grad:  # unless every parameter is generic and the input enters as integers
+        if targets and columns.requires_grad:  # unless every parameter is generic and the input enters as integers
             gradients = torch.autograd.grad(columns[k], targets, retain_graph=k + 1 < c, allow_unused=True)
         for into, g in zip(stacked, gradients, strict=True):
             if g is None:

@@ -25,8 +25,11 @@ from .study import Study
 
 # Gradient rows formed at a time, and intermediates of a pairwise contraction, in bytes.
 _ROWS_MEMORY = 256 * 2**20
+# Parameters up to which adding to a kernel costs more than copying the rows into one product with others.
+_SMALL = 4096
 
 Advance = Callable[[int], None]
+Keep = Callable[[slice, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -64,36 +67,47 @@ def relative_scale(parameter: Tensor) -> float:
     return float(parameter.detach().double().norm()) if parameter.ndim >= 2 else 0.0
 
 
-def sweep(
-    subject: Subject, plan: Study, advance: Advance = lambda samples: None, *, columns: int | None = None
-) -> Sweep:
-    """Run the sweep; `advance(samples)` is told about progress.
-
-    Only the first `columns` of the basis B are swept where that is given: C' of them are the kernels of the axes, all C
-    are needed for the untouched operators too.
-    """
-    basis = subject.basis[:, :columns]
-    n, c = subject.n, basis.shape[1]
-    outputs = subject.x.new_empty((n, subject.outputs), dtype=torch.float64)
+def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None) -> Sweep:
+    """Run the sweep; `advance(samples)` is told about progress."""
+    outputs = subject.x.new_empty((subject.n, subject.outputs), dtype=torch.float64)
     factors: list[Tensor] = []
-    stored = {name: RowStore(n) for name in (*plan.structured, *plan.generic)}
+
+    def keep(where: slice, out: Tensor, rows: Tensor) -> None:
+        outputs[where] = out
+        factors.append(_factor(rows))
+        advance(where.stop - where.start)
+
+    stored = _gather(subject, plan, subject.basis, keep)
+    sums = GramSum(subject.n, subject.outputs, 3, device=subject.x.device)
+    tensors = _contract(subject, plan, stored, sums)
+    kernel, worst, typical = sums.matrices
+    passes = subject.outputs * (2 if plan.generic else 1)
+    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
+
+
+def raw_kernel(subject: Subject, plan: Study, columns: int) -> Tensor:
+    """The kernel (n·c, n·c) alone, for the first c = `columns` of the basis."""
+    stored = _gather(subject, plan, subject.basis[:, :columns])
+    sums = GramSum(subject.n, columns, 1, device=subject.x.device)
+    _contract(subject, plan, stored, sums)
+    return sums.matrices[0]
+
+
+def _gather(subject: Subject, plan: Study, basis: Tensor, keep: Keep | None = None) -> dict[str, RowStore]:
+    """Every parameter's gradient rows; `keep` is handed outputs and input-Jacobian rows, chunk by chunk."""
+    stored = {name: RowStore(subject.n) for name in (*plan.structured, *plan.generic)}
     buffers = Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
-            outputs[where], rows, found = sweep_chunk(subject, plan, basis, where, buffers)
-            factors.append(_factor(rows))
+            out, rows, found = sweep_chunk(subject, plan, basis, where, buffers, inputs=keep is not None)
+            if keep is not None:
+                keep(where, out, rows)
             for name, contribution in found.items():
                 stored[name].put(where, contribution)
-            advance(where.stop - where.start)
     if plan.generic:
         for name, dense in generic_rows(subject, plan.generic, basis).items():
             stored[name].rows = dense
-    buffers.clear()
-    sums = GramSum(n, c, 3, device=subject.x.device)
-    tensors = _contract(subject, plan, stored, sums)
-    kernel, worst, typical = sums.matrices
-    passes = c * (2 if plan.generic else 1)
-    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
+    return stored
 
 
 def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
@@ -112,16 +126,17 @@ def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
 
 
 def sweep_chunk(
-    subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: Buffers
+    subject: Subject, plan: Study, basis: Tensor, where: slice, buffers: Buffers, *, inputs: bool = True
 ) -> tuple[Tensor, Tensor, dict[str, Contribution]]:
-    """Outputs (m, C) float64, input-Jacobian rows (m, C, d), and every structured parameter's gradient rows."""
+    """Outputs (m, C) float64, input-Jacobian rows (m, C, d) (none unless `inputs`), and every structured parameter's
+    gradient rows."""
     x = subject.x[where].clone().requires_grad_(True)
     capture = Capture(subject.parameters(), plan.structured)
     with capture:
         out = subject.forward(x)
-    stacked = cotangents(out @ basis, x, capture.calls, buffers)
-    found = contributions(capture.calls, stacked[1:])
-    return out.detach().double(), stacked[0].flatten(2), found
+    stacked = cotangents(out @ basis, x if inputs else None, capture.calls, buffers)
+    rows = stacked.pop(0).flatten(2) if inputs else out.new_empty(0)
+    return out.detach().double(), rows, contributions(capture.calls, stacked)
 
 
 def _factor(rows: Tensor) -> Tensor:
@@ -137,26 +152,28 @@ def _factor(rows: Tensor) -> Tensor:
 
 
 def _contract(subject: Subject, plan: Study, stored: dict[str, RowStore], sums: GramSum) -> tuple[TensorShare, ...]:
-    """Add every tensor's block to the kernels; biases and gains, which only the raw kernel counts, in one product."""
+    """Add every tensor's block to the kernels; what only the raw kernel counts, such as biases, in one product."""
     shares = []
     small: list[Tensor] = []
+    raw_only = len(sums.matrices) == 1
     buffer = subject.x.new_empty(_ROWS_MEMORY // subject.x.element_size())
     for name, parameter in subject.parameters().items():
         if name not in stored:
             continue
         store = stored.pop(name)
         scale = relative_scale(parameter)
-        if scale == 0 and isinstance(store.rows, Tensor):
+        if isinstance(store.rows, Tensor) and (scale == 0 or (raw_only and parameter.numel() <= _SMALL)):
             small.append(store.rows)
             diagonal, how = _row_norms(store.rows), "rows"
         else:
-            diagonal, how = store.contract(sums, (1.0, scale**2, scale**2 / parameter.numel()), buffer)
+            coefficients = (1.0, scale**2, scale**2 / parameter.numel())[: len(sums.matrices)]
+            diagonal, how = store.contract(sums, coefficients, buffer)
         rule = f"{'+'.join(plan.uses[name])}:{how}" if name in plan.structured else "generic"
         trace = float(diagonal[:, : subject.rank].sum())
         norm = float(parameter.detach().double().norm())
         shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, trace))
     if small:
-        sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0))
+        sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0)[: len(sums.matrices)])
     return tuple(shares)
 
 
