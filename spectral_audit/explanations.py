@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from .estimates import Estimate, Status
 
 SCORE_DEFINITION = "attribution-score/1"
+METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad")
 
 
 @dataclass(frozen=True)
 class Drift:
     """How far an attribution moved, over the samples: relative L2 ‖a(x+δ)−a(x)‖/‖a(x)‖, direction and ranking.
 
-    `mean` carries its interval; `flips` is the share of perturbations that changed the predicted class as well, and
-    `same_class` the mean drift over the others, `None` where there are none.
+    `mean` carries its interval; `spearman` is taken over three draws; `flips` is the share of perturbations that
+    changed the predicted class as well, and `same_class` the mean drift over the others, `None` where there are none.
     """
 
     mean: Estimate
@@ -109,7 +110,8 @@ class Piecewise:
 class Link:
     """A proven inequality with both sides evaluated at the sample where they come closest.
 
-    `assumes` says what the bound takes for granted, '' where it is certified; `holds` whether bound ≥ measured on all `samples`.
+    `assumes` says what the bound takes for granted, '' where it is certified; `holds` whether bound ≥ measured on all
+    `samples`.
     """
 
     name: str

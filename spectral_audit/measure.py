@@ -169,14 +169,7 @@ def _measure(
             "attribution",
             subject,
             generators[3],
-            lambda s, _: read_attribution(
-                s,
-                wanted,
-                scale,
-                generators[3],
-                flat=plan.piecewise_linear,
-                jacobian=jacobian.spectral if regime == "exact" else None,
-            ),
+            lambda s, _: read_attribution(s, wanted, scale, generators[3], flat=plan.piecewise_linear),
         )
     undefined = _undefined(subject, swept, figures, deviation, kind)
     with stages.stage("intervals"):

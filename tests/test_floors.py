@@ -41,7 +41,7 @@ NARROW: dict[str, set[str]] = {
     "explanations": {"estimates"},
     "results": {"estimates", "explanations"},
     "linalg": {"results"},
-    "inputs": {"errors", "results"},
+    "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
     "memory": {"errors"},
     "gate": {"errors", "results"},

@@ -5,6 +5,9 @@ from __future__ import annotations
 from spectral_audit.explanations import Attribution, Link, Piecewise, PresetReading, Sensitivity
 from spectral_audit.reports.words import count, counted, number, percent, with_interval
 
+# A continuous map drifts a tenth at a tenth of the radius, one with kinks everywhere √(1/10).
+_JUMP = 0.5
+
 
 def attribution_line(attribution: Attribution) -> str:
     """What was explained and how far it was moved."""
@@ -62,6 +65,17 @@ def curvature_text(attribution: Attribution) -> str:
         f"{number(curvature.stable_rank.value)}, medians over samples; entropy {number(curvature.entropy.value)}; "
         f"relative residual at most {number(curvature.residual)}, standard error of ‖A‖_F "
         f"{percent(curvature.frobenius_stderr)}{note}." + (f" {first_order}" if predicted else "")
+    )
+
+
+def jump_text(attribution: Attribution) -> str:
+    """Whether the drift does not go to zero with the radius: a tenth of the radius leaves most of it."""
+    steps = [p for p in attribution.curve if p.random is not None]
+    if len(steps) < 2 or not steps[1].random or (steps[0].random or 0) <= _JUMP * steps[1].random:
+        return ""
+    return (
+        f"The explanation jumps at the samples themselves: radius {number(steps[0].radius_absolute)} still moves it by "
+        f"{number(steps[0].random)}. These data lie on kinks, as equal pixels do in max pooling."
     )
 
 
@@ -128,6 +142,7 @@ def notes(attribution: Attribution) -> list[str]:
     """Everything to be said below the tables."""
     texts = [sensitivity_text(attribution.sensitivity)] if attribution.random.mean.value is not None else []
     texts.append(curvature_text(attribution))
+    texts += filter(None, [jump_text(attribution)])
     if attribution.piecewise is not None:
         texts[-1] += f" {piecewise_text(attribution.piecewise)}"
     texts += [link_text(link) for link in attribution.links]

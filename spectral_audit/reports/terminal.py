@@ -136,7 +136,7 @@ def _measures(named: list[tuple[str, str, Spectrum]], look: Look) -> Table:
         smallest = words.number(spectrum.values[-1]) if spectrum.values else words.UNDEFINED_WORD
         rank = words.effective_rank(spectrum)
         tone = "green" if spectrum.status == "ok" else "red"
-        cells: dict[str, Text] = {
+        texts: dict[str, Text] = {
             "largest": Text(("σ1 " if symbol == "σ" else "λmax ") + largest if spectrum.values else largest),
             "smallest": Text(smallest),
             "eff. rank": Text(rank),
@@ -144,7 +144,7 @@ def _measures(named: list[tuple[str, str, Spectrum]], look: Look) -> Table:
             "trace": Text(words.estimated(spectrum.trace, spectrum.trace_stderr)),
             "certificate": Text(words.certificate(spectrum), tone),
         }
-        table.add_row(name, *(cells[header] for header in kept))
+        table.add_row(name, *(texts[header] for header in kept))
     return fitted(table, look)
 
 

@@ -3,6 +3,6 @@
 from spectral_audit.lenses.attribution.maps import AttributionMap
 from spectral_audit.lenses.attribution.presets import max_sensitivity
 from spectral_audit.lenses.attribution.reading import read_attribution
-from spectral_audit.lenses.attribution.settings import AttributionSettings
+from spectral_audit.lenses.attribution.settings import AttributionSettings, Callback
 
-__all__ = ["AttributionMap", "AttributionSettings", "max_sensitivity", "read_attribution"]
+__all__ = ["AttributionMap", "AttributionSettings", "Callback", "max_sensitivity", "read_attribution"]

@@ -92,25 +92,24 @@ class AttributionMap:
         a, f = self(self.subject.x + delta)
         return Move(delta, a, f, measures.relative_drift(a.flatten(1), self.flat))
 
-    def still(self) -> Move:
-        """No perturbation at all."""
-        return Move(torch.zeros_like(self.subject.x), self.base, self.outputs, torch.zeros_like(self.norm))
-
-    def measured(self, move: Move) -> Moved:
-        """Every distance of one move."""
-        if self._ranks is None:
-            self._ranks = measures.ranks(self.flat)
+    def measured(self, move: Move, *, ranked: bool = True) -> Moved:
+        """Every distance of one move; rank correlations, which cost a sort, are NaN unless `ranked`."""
         a, delta, x = move.a.flatten(1), move.delta.flatten(1), self.subject.x.flatten(1)
         return Moved(
             drift=move.drift,
             cosine=measures.cosine(a, self.flat),
-            spearman=measures.spearman(measures.ranks(a), self._ranks).to(a.device),
+            spearman=self._spearman(a) if ranked else torch.full_like(move.drift, torch.nan),
             overlap=measures.top_k_overlap(measures.top_set(a, self.top_k), self._top),
             flipped=predictions(move.outputs) != self.predicted,
             lipschitz=measures.lipschitz(a, self.flat, delta),
             input_stability=measures.relative_stability(a, self.flat, measures.relative_change(x + delta, x)),
             output_stability=measures.relative_stability(a, self.flat, (move.outputs - self.outputs).norm(dim=1)),
         )
+
+    def _spearman(self, a: Tensor) -> Tensor:
+        if self._ranks is None:
+            self._ranks = measures.ranks(self.flat)
+        return measures.spearman(measures.ranks(a), self._ranks).to(a)
 
 
 def shaped(a: Tensor, settings: AttributionSettings) -> Tensor:

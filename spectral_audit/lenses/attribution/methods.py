@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
+from spectral_audit.explanations import METHODS
 from spectral_audit.lenses.attribution.settings import AttributionSettings, Callback
 from spectral_audit.memory import out_of_memory
 from spectral_audit.subject import Subject, first_line, leaf
 
 Method = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor]"]
-BUILT_IN = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad")
 
 
 class Net:
@@ -138,7 +138,7 @@ def make_method(name: str, net: Net, settings: AttributionSettings, generator: t
         return smoothgrad(net, noise.to(subject.x))
     raise UsageError(
         f"attribution.methods: there is no method `{name}`",
-        expected=f"{', '.join(BUILT_IN)}, or file.py:function",
+        expected=f"{', '.join(METHODS)}, or file.py:function",
         found=name,
-        remedy=f"{nearest(name, BUILT_IN)}",
+        remedy=nearest(name, METHODS),
     )

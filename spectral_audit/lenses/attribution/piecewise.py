@@ -33,7 +33,7 @@ class Gates(TorchDispatchMode):
     """Records the state of every gate a forward pass goes through."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch annotates it not
         self.states: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from spectral_audit.explanations import (
     SCORE_DEFINITION,
@@ -28,7 +27,7 @@ from spectral_audit.lenses.attribution.spectral import conditions, curvature, en
 from spectral_audit.lenses.attribution.study import MethodStudy, explanation, study_method
 from spectral_audit.subject import Subject, exact_arithmetic
 
-# Facts about gates and proven links are checked on this many samples.
+# Facts about gates come from this many samples.
 _FACT_SAMPLES = 64
 _PARTED = 0.1
 
@@ -40,7 +39,6 @@ class _Context:
     input_scale: float
     generator: torch.Generator
     flat: bool
-    jacobian: Tensor | None
 
     @property
     def radius(self) -> float:
@@ -54,15 +52,13 @@ def read_attribution(
     generator: torch.Generator,
     *,
     flat: bool,
-    jacobian: Tensor | None = None,
 ) -> Attribution:
     """Study every method of `settings`, the first in full.
 
-    `flat` says that the input Hessian is zero almost everywhere; `jacobian` (n,) are exact norms ‖J_i‖₂ in the output
-    basis, for the proven links of flat models. Raises UsageError for a target or method that does not exist and
-    RefusedError for a user's method that fails.
+    `flat` says that the input Hessian is zero almost everywhere. Raises UsageError for a target or method that does not
+    exist and RefusedError for a user's method that fails.
     """
-    context = _Context(subject, settings, input_scale, generator, flat, jacobian)
+    context = _Context(subject, settings, input_scale, generator, flat)
     seed = generator.initial_seed() % 2**31
     with exact_arithmetic():
         studies = _studies(context)
@@ -167,10 +163,10 @@ def _surrogate(context: _Context, study: MethodStudy, few: Subject) -> Surrogate
 def _links(context: _Context, studies: dict[str, MethodStudy]) -> tuple[tuple[Link, ...], int]:
     links: list[Link] = []
     spent = 0
-    if context.flat and context.jacobian is not None and context.radius > 0:
-        few = first(context.subject, _FACT_SAMPLES)
-        small = context.radius * min(context.settings.fractions, default=1.0)
-        link, spent = loss_link(few, context.jacobian[: few.n], small, context.generator)
+    if context.flat:
+        near = next(iter(studies.values())).first.delta
+        radius = float(near.flatten(1).norm(dim=1).min())
+        link, spent = loss_link(context.subject, context.subject.x + near, radius, context.generator)
         links += [link] if link else []
     smooth = studies.get("smoothgrad")
     if smooth is not None and context.settings.channels == "kept":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_audit.estimates import UNDEFINED
+from spectral_audit.estimates import UNDEFINED, Estimate
 from spectral_audit.explanations import CurvePoint, Drift, Explanation, Sensitivity
 from spectral_audit.lenses.attribution.draws import Ball
 from spectral_audit.lenses.attribution.intervals import mean, median
@@ -17,7 +17,10 @@ from spectral_audit.lenses.attribution.search import change, search, worse
 from spectral_audit.lenses.attribution.settings import AttributionSettings
 from spectral_audit.lenses.attribution.spectral import GRADIENTS, HessianReading, read_hessian
 
-_CURVE_DRAWS = 2
+# Random draws at each smaller radius of the curve, and draws whose rank correlation is taken: both are means over many
+# samples already.
+_CURVE_DRAWS = 1
+_RANKED = 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def study_method(
     worst = first = attribution_map.move(ball.draw(generator))
     for k in range(settings.draws):
         move = attribution_map.move(ball.draw(generator)) if k else first
-        moved.append(attribution_map.measured(move))
+        moved.append(attribution_map.measured(move, ranked=k < _RANKED))
         conditions.append(condition(move.drift, move.delta, input_scale))
         worst = worse(worst, move)
     starts = [change(attribution_map, worst), attribution_map.base, *([] if hint is None else [hint])]
@@ -133,7 +136,8 @@ def explanation(study: MethodStudy, input_scale: float, generator: torch.Generat
     alive, settings = study.alive, study.map.settings
     classes = study.map.subject.loss != "mse"
     worst = study.map.measured(study.worst)
-    low = high = (UNDEFINED, None)
+    nothing: tuple[Estimate, float | None] = (UNDEFINED, None)
+    low = high = nothing
     if input_scale > 0 and alive.any() and (linear or not study.still):
         low = score(_conditions(study, input_scale, worst=False), generator)
         high = score(_conditions(study, input_scale, worst=True), generator)
