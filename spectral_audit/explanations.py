@@ -111,12 +111,13 @@ class Link:
     """A proven inequality with both sides evaluated at the sample where they come closest.
 
     `assumes` says what the bound takes for granted, '' where it is certified; `holds` whether bound ≥ measured on all
-    `samples`.
+    `samples`, within rounding and three times the standard error `stderr` of what was measured.
     """
 
     name: str
     bound: float
     measured: float
+    stderr: float
     holds: bool
     samples: int
     assumes: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spectral_audit.explanations import Attribution, Link, Piecewise, PresetReading, Sensitivity
-from spectral_audit.reports.words import count, counted, number, percent, with_interval
+from spectral_audit.reports.words import count, counted, estimated, number, percent, with_interval
 
 # A continuous map drifts a tenth at a tenth of the radius, one with kinks everywhere √(1/10).
 _JUMP = 0.5
@@ -26,10 +26,8 @@ def score_line(attribution: Attribution) -> str:
     score = attribution.score
     if score.value is None:
         return f"Score undefined: {_why_no_score(attribution)}."
-    return (
-        f"Score {with_interval(score, 'at random')}, {with_interval(attribution.score_worst, 'at worst')}: "
-        f"mean 1/(1 + κ), κ the relative change of the explanation per relative change of the input; 1 = never moves."
-    )
+    worst = with_interval(attribution.score_worst, "worst")
+    return f"Score {with_interval(score, 'random')}, {worst}; 1 = never moves."
 
 
 def _why_no_score(attribution: Attribution) -> str:
@@ -126,7 +124,7 @@ def link_text(link: Link) -> str:
     """A proven inequality with both sides as numbers."""
     certified = f"if {link.assumes}" if link.assumes else "certified"
     relation = "≥" if link.holds else "< (VIOLATED)"
-    sides = f"bound {number(link.bound)} {relation} {number(link.measured)} measured"
+    sides = f"bound {number(link.bound)} {relation} {estimated(link.measured, link.stderr)} measured"
     return f"Lipschitz constant, {link.name}: {sides} ({certified}; closest of {counted(link.samples, 'sample')})."
 
 

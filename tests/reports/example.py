@@ -175,7 +175,7 @@ def attribution() -> Attribution:
         parts_at=None,
         curvature=None,
         piecewise=Piecewise(64, 9472, 0.021, 0.047, None),
-        links=(Link("loss gradient, inside a linear region", 2.18, 0.0741, True, 58, ""),),
+        links=(Link("loss gradient, inside a linear region", 2.18, 0.0741, 0.0, True, 58, ""),),
         preset=None,
         methods={"gradient": own},
     )
@@ -245,7 +245,7 @@ def smooth() -> Report:
         attribution(),
         piecewise_linear=False,
         piecewise=None,
-        links=(Link("SmoothGrad", 31.4, 2.93, True, 256, "the largest gradient seen is the supremum"),),
+        links=(Link("SmoothGrad", 31.4, 2.93, 0.21, True, 1, "the largest gradient seen is the supremum"),),
         curvature=curvature,
         curve=curve,
         parts_at=0.927,

@@ -83,9 +83,21 @@ def smoothgrad(net: Net, noise: Tensor) -> Method:
 
 
 def called(net: Net, name: str, function: Callback) -> Method:
-    """The user's own function of (forward, x, target), checked for shape and finiteness."""
+    """The user's own function of (forward, x, target), checked for shape, finiteness and repeatability."""
+    repeats = False
 
     def explain(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal repeats
+        a = call(x, target)
+        if not repeats:
+            again = call(x, target)
+            if not torch.allclose(a, again, rtol=1e-3, atol=1e-6 * float(a.abs().max())):
+                raise _unusable(name, "another result for the same samples: draw random numbers from a fixed seed")
+            repeats = True
+        net.gradients += len(x)
+        return a.detach().to(x).contiguous(), net.outputs(x)
+
+    def call(x: Tensor, target: Tensor) -> Tensor:
         try:
             with torch.enable_grad():
                 a = function(net.subject.forward, leaf(x), target)
@@ -101,8 +113,7 @@ def called(net: Net, name: str, function: Callback) -> Method:
             raise _unusable(name, f"shape {tuple(a.shape)} for inputs {tuple(x.shape)}")
         if not a.isfinite().all():
             raise _unusable(name, "NaN or infinity")
-        net.gradients += len(x)
-        return a.detach().to(x).contiguous(), net.outputs(x)
+        return a
 
     return explain
 

@@ -74,7 +74,10 @@ def same_region(one: list[Tensor], other: list[Tensor], samples: int) -> Tensor 
     """Which samples (m,) have all gates in the same state; `None` where a gate's first axis is not the sample."""
     if any(len(t) != samples for t in one):
         return None
-    return torch.stack([(a == b).flatten(1).all(1) for a, b in zip(one, other, strict=True)]).all(0)
+    inside = torch.ones(samples, dtype=torch.bool, device=one[0].device if one else "cpu")
+    for a, b in zip(one, other, strict=True):
+        inside &= (a == b).flatten(1).all(1)
+    return inside
 
 
 class _Softened(nn.Module):

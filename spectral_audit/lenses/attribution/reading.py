@@ -170,10 +170,10 @@ def _links(context: _Context, studies: dict[str, MethodStudy]) -> tuple[tuple[Li
         links += [link] if link else []
     smooth = studies.get("smoothgrad")
     if smooth is not None and context.settings.channels == "kept":
-        slopes = [m.lipschitz for m in (*smooth.moved, smooth.map.measured(smooth.worst))]
-        measured = torch.stack(slopes).nan_to_num(0.0).amax(0)
-        sigma = noise_scale(context.subject, context.settings)
-        link = smoothgrad_link(measured, smooth.alive, smooth.map.net.largest, sigma)
+        sigma, worst = noise_scale(context.subject, context.settings), smooth.worst
+        i = int((worst.drift * smooth.map.norm).nan_to_num(0.0).argmax())
+        net, x, target = smooth.map.net, context.subject.x[i], smooth.map.target[i]
+        link = smoothgrad_link(net, x, worst.delta[i], target, sigma, context.generator)
         links += [link] if link else []
     return tuple(links), spent
 

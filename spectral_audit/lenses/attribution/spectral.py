@@ -77,10 +77,12 @@ def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
 
 def _frobenius(product: HessianProduct, krylov: BatchedRitz, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """‖A‖_F (m,): ‖AV‖_F² of the Krylov basis V exactly, and Hutchinson's E‖A(I − VVᵀ)z‖² for what it leaves; and its
-    standard error by the delta method, from the spread of the probes."""
+    standard error by the delta method, from the spread of the probes. In few dimensions all columns are taken."""
     samples, steps, d = krylov.basis.shape
-    if steps == d:
-        return krylov.captured.sqrt(), torch.zeros_like(krylov.captured)
+    if steps == d:  # the basis may have closed before it spans everything
+        columns = torch.eye(d, dtype=krylov.basis.dtype, device=krylov.basis.device)
+        squares = [product(e.expand(samples, d)).double().square().sum(1) for e in columns]
+        return torch.stack(squares).sum(0).sqrt(), torch.zeros_like(krylov.captured)
     rest = []
     for _ in range(_PROBES):
         z = torch.randint(0, 2, (samples, d), generator=generator).to(krylov.basis) * 2 - 1
