@@ -33,9 +33,9 @@ def score_line(attribution: Attribution) -> str:
 def _why_no_score(attribution: Attribution) -> str:
     if attribution.random.mean.value is None:
         return "every attribution is zero"
-    if attribution.worst.maximum == 0:
+    if attribution.worst.maximum == 0 and attribution.radius_absolute > 0:
         return "no gate of the model flipped within the radius, which is not stability: enlarge attribution.radius"
-    return "all inputs of the probe set are equal, so a radius means nothing"
+    return "all inputs of the probe set are equal, so a relative change means nothing"
 
 
 def curvature_text(attribution: Attribution) -> str:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.lenses.attribution import AttributionSettings
+from spectral_audit.lenses.attribution import AttributionMap, AttributionSettings
 from spectral_audit.measure import Settings, measure
 from spectral_audit.results import Attribution
+from spectral_audit.subject import make_subject
 
 
 class Quadratic(nn.Module):
@@ -56,6 +57,17 @@ def test_the_search_finds_the_worst_direction_of_a_quadratic(quadratic: tuple[Qu
     assert found.random.maximum is not None
     assert found.worst.maximum is not None
     assert found.random.maximum <= found.worst.maximum
+
+
+def test_drift_of_a_quadratic_is_exact() -> None:
+    """f = xᵀBx: ‖a(x+δ) − a(x)‖ = ‖(B+Bᵀ)δ‖ for every δ, and nothing else."""
+    b, x = points(5, 5), points(7, 5).flip(0)
+    model = Quadratic(b + b.T, torch.zeros(5, dtype=torch.float64))
+    subject = make_subject(model, x, torch.zeros(7, 1), loss="mse", dtype="float64")
+    delta = points(7, 5).roll(1, 1)
+    move = AttributionMap(subject, AttributionSettings()).move(delta)
+    expected = (delta @ (b + b.T)).norm(dim=1) / (x @ (b + b.T)).norm(dim=1)
+    assert torch.allclose(move.drift, expected, rtol=1e-12)
 
 
 def test_curvature_of_a_quadratic(quadratic: tuple[Quadratic, Tensor, Tensor]) -> None:
