@@ -14,7 +14,7 @@ METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad")
 class Drift:
     """How far an attribution moved, over the samples: relative L2 ‖a(x+δ)−a(x)‖/‖a(x)‖, direction and ranking.
 
-    `mean` carries its interval; `spearman` is taken over three draws; `flips` is the share of perturbations that
+    `mean` carries its interval; `spearman` is taken over two draws; `flips` is the share of perturbations that
     changed the predicted class as well, and `same_class` the mean drift over the others, `None` where there are none.
     """
 

@@ -15,7 +15,7 @@ from spectral_audit.subject import Subject, leaf
 
 # The largest eigenvalue of a loss's output Hessian: ½ for softmax cross-entropy, ¼ for the logistic loss.
 _SMOOTHNESS = {"cross_entropy": 0.5, "bce": 0.25}
-_SAMPLES = 16
+_SAMPLES = 8
 _PASSES = 512  # backward passes of single samples that exact Jacobians may take
 _STEPS = (1e-2, 1e-3, 1e-4)
 _FRESH, _BATCH = 256, 64

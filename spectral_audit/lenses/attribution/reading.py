@@ -28,7 +28,7 @@ from spectral_audit.lenses.attribution.study import MethodStudy, explanation, st
 from spectral_audit.subject import Subject, exact_arithmetic
 
 # Facts about gates come from this many samples.
-_FACT_SAMPLES = 64
+_FACT_SAMPLES = 32
 _PARTED = 0.1
 
 

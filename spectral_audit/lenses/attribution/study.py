@@ -20,7 +20,7 @@ from spectral_audit.lenses.attribution.spectral import GRADIENTS, HessianReading
 # Random draws at each smaller radius of the curve, and draws whose rank correlation is taken: both are means over many
 # samples already.
 _CURVE_DRAWS = 1
-_RANKED = 3
+_RANKED = 2
 
 
 @dataclass(frozen=True)
