@@ -90,7 +90,7 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
     report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None))
     written: list[Path] = []
     if output:
-        pictures, reason = draw_sheet(sheets)
+        pictures, reason = draw_sheet(sheets, report.data.shape)
         report = without_picture(report, reason) if reason else report
         written = write_all(report, output, pictures)
     if output_format is Format.rich:

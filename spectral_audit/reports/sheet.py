@@ -20,12 +20,14 @@ _COLUMNS = ("input", "attribution", "under random δ", "under worst δ", "random
 _CELL = 1.6  # inches
 
 
-def draw_sheet(sheets: Sequence[Sheet]) -> tuple[dict[str, bytes], str]:
-    """The picture's file by name, or why there is none."""
+def draw_sheet(sheets: Sequence[Sheet], shape: tuple[int, ...]) -> tuple[dict[str, bytes], str]:
+    """The picture's file by name, or why there is none; '' where samples of this shape are no images at all."""
+    if len(shape) != 3:
+        return {}, ""
+    if shape[0] not in (1, 3):
+        return {}, f"images of {shape[0]} channels have no colours"
     if not sheets:
-        return {}, "the data are not images, or no attribution is there to show"
-    if any(len(row.input) not in (1, 3) for row in sheets[0].rows):
-        return {}, f"images of {len(sheets[0].rows[0].input)} channels have no colours"
+        return {}, "no attribution is there to show"
     if find_spec("matplotlib") is None:
         return {}, "matplotlib is missing: pip install 'spectral-audit[plots]'"
     return {NAME: _png(sheets[0])}, ""

@@ -28,7 +28,7 @@ def made(channels: int = 3, rows: int = 2) -> Sheet:
 
 @pytest.mark.parametrize(("channels", "rows"), [(1, 1), (3, 2)])
 def test_a_sheet_is_a_png_with_a_line_for_every_sample(channels: int, rows: int) -> None:
-    files, reason = sheet.draw_sheet([made(channels, rows)])
+    files, reason = sheet.draw_sheet([made(channels, rows)], (channels, 4, 5))
     assert (list(files), reason) == (["attribution.png"], "")
     pixels = image.imread(io.BytesIO(files["attribution.png"]))
     assert pixels.shape[:2] == (int((1.85 * rows + 0.6) * 150), 1440)
@@ -36,14 +36,15 @@ def test_a_sheet_is_a_png_with_a_line_for_every_sample(channels: int, rows: int)
 
 
 def test_two_runs_draw_the_same_bytes() -> None:
-    assert sheet.draw_sheet([made()]) == sheet.draw_sheet([made()])
+    assert sheet.draw_sheet([made()], (3, 4, 5)) == sheet.draw_sheet([made()], (3, 4, 5))
 
 
 def test_no_picture_without_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "not images" in sheet.draw_sheet([])[1]
-    assert "2 channels" in sheet.draw_sheet([made(2)])[1]
+    assert sheet.draw_sheet([], (8,)) == ({}, "")
+    assert "no attribution" in sheet.draw_sheet([], (1, 4, 5))[1]
+    assert "2 channels" in sheet.draw_sheet([], (2, 4, 5))[1]
     monkeypatch.setattr(sheet, "find_spec", lambda name: None)
-    files, reason = sheet.draw_sheet([made()])
+    files, reason = sheet.draw_sheet([made()], (3, 4, 5))
     assert files == {}
     assert "pip install 'spectral-audit[plots]'" in reason
     report = sheet.without_picture(replace(example.example(), findings=()), reason)
