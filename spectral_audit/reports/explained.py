@@ -64,7 +64,7 @@ def _curve(curve: tuple[CurvePoint, ...], look: Look) -> Table:
 
 
 def _methods(methods: dict[str, Explanation], look: Look) -> Table:
-    headers = ["score", "95 %", "worst", "random drift", "worst drift", "max-sens."]
+    headers = ["score", "95 %", "worst", "drift", "worst drift", "max-sens."]
     table = columns([("method", "left"), *((header, "right") for header in headers)], wraps=(0,))
     for name, found in methods.items():
         value, span = cells(found.score, "bold")

@@ -123,9 +123,10 @@ def piecewise_text(facts: Piecewise) -> str:
 def link_text(link: Link) -> str:
     """A proven inequality with both sides as numbers."""
     certified = f"if {link.assumes}" if link.assumes else "certified"
+    where = f"closest of {link.samples} samples" if link.samples > 1 else "at one sample"
     relation = "≥" if link.holds else "< (VIOLATED)"
     sides = f"bound {number(link.bound)} {relation} {estimated(link.measured, link.stderr)} measured"
-    return f"Lipschitz constant, {link.name}: {sides} ({certified}; closest of {counted(link.samples, 'sample')})."
+    return f"Lipschitz constant, {link.name}: {sides} ({certified}; {where})."
 
 
 def preset_text(preset: PresetReading) -> str:
@@ -140,9 +141,9 @@ def notes(attribution: Attribution) -> list[str]:
     """Everything to be said below the tables."""
     texts = [sensitivity_text(attribution.sensitivity)] if attribution.random.mean.value is not None else []
     texts.append(curvature_text(attribution))
-    texts += filter(None, [jump_text(attribution)])
     if attribution.piecewise is not None:
         texts[-1] += f" {piecewise_text(attribution.piecewise)}"
+    texts += filter(None, [jump_text(attribution)])
     texts += [link_text(link) for link in attribution.links]
     texts += [preset_text(attribution.preset)] if attribution.preset is not None else []
     return [*texts, *filter(None, [flips_text(attribution)])]

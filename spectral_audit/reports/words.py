@@ -278,8 +278,10 @@ def cost_text(report: Report) -> str:
 def closing_text(report: Report) -> str:
     """What has to agree before two reports may be compared."""
     engine = report.engine
+    explained = [report.attribution.score_definition] if report.attribution is not None else []
     parts = [
         report.gmsi.definition,
+        *explained,
         f"{report.data.strategy} sample, seed {report.data.seed}",
         f"{engine.dtype} on {engine.device}",
         f"{engine.regime} regime",
