@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spectral_audit.lenses.attribution import measures
+from spectral_audit.lenses.attribution.maps import Moved
 from spectral_audit.lenses.attribution.score import condition, score
+from spectral_audit.lenses.attribution.study import summary
 from spectral_audit.subject import make_subject
 from tests.lenses.explained import explain, points, regression
 
@@ -86,6 +88,17 @@ def test_prediction_flips_are_counted_and_set_apart() -> None:
     assert found.random.maximum < 0.1
     assert found.random.same_class is not None
     assert found.sensitivity.relative_output_stability is not None
+
+
+def test_the_drift_where_the_prediction_held_is_the_mean_over_the_others() -> None:
+    drift, flipped = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([False, True, False, True])
+    alive = torch.tensor([True, True, True, False])
+    moved = Moved(drift, drift, drift, drift, flipped, drift, drift, drift)
+    found = summary([moved], alive, classes=True)
+    assert (found.mean.value, found.maximum, found.same_class) == (2.0, 3.0, 2.0)
+    assert found.flips == pytest.approx(1 / 3)
+    assert summary([moved, moved], alive, classes=False).flips == 0.0
+    assert summary([moved], ~alive, classes=True).same_class is None
 
 
 def test_sensitivities_are_the_means_of_sampled_maxima_and_means() -> None:

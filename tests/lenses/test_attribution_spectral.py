@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -88,8 +86,9 @@ def test_the_radius_where_first_order_parts_from_the_measured_drift() -> None:
 
 
 def test_the_cube_is_searched_by_signs() -> None:
-    """A = [[0, 2], [2, 1]] in the cube of radius r: ‖Aδ‖ is largest at ±r(1, 1), √13 r, not along an eigenvector."""
-    matrix = torch.tensor([[0.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
+    """Of the 2⁸ corners of the cube one has the largest ‖Aδ‖; sign(Aδ) alone would get stuck before."""
+    matrix = points(8, 8)
+    matrix = (matrix + matrix.T) / 2
 
     class Form(nn.Module):
         def __init__(self) -> None:
@@ -99,10 +98,13 @@ def test_the_cube_is_searched_by_signs() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 0.5 * ((x @ self.a) * x).sum(1, keepdim=True)
 
-    x = points(6, 2)
-    found = explain(regression(Form(), x), radius=0.1, relative=False, norm="linf")
-    expected = 0.1 * math.sqrt(13) / (x @ matrix).norm(dim=1)
+    x = points(30, 8)
+    found = explain(regression(Form(), x), radius=0.1, relative=False, norm="linf", search_steps=20)
+    corners = torch.cartesian_prod(*[torch.tensor([-0.1, 0.1], dtype=torch.float64)] * 8)
+    best = (corners @ matrix).norm(dim=1).max()
+    expected = best / (x @ matrix).norm(dim=1)
     assert found.worst.maximum == pytest.approx(float(expected.max()), rel=1e-9)
+    assert found.worst.mean.value == pytest.approx(float(expected.mean()), rel=0.01)
     assert found.curve[-1].worst_predicted is None  # no spectral norm bounds a cube tightly
 
 
