@@ -23,7 +23,7 @@ from spectral_audit.lenses.attribution.piecewise import flipped, gate_states, so
 from spectral_audit.lenses.attribution.presets import read_preset
 from spectral_audit.lenses.attribution.search import change
 from spectral_audit.lenses.attribution.settings import AttributionSettings
-from spectral_audit.lenses.attribution.spectral import conditions, curvature, entropies, read_hessian
+from spectral_audit.lenses.attribution.spectral import ENTROPY_GRADIENTS, conditions, curvature, entropies, read_hessian
 from spectral_audit.lenses.attribution.study import MethodStudy, explanation, study_method
 from spectral_audit.subject import Subject, exact_arithmetic
 
@@ -68,6 +68,7 @@ def read_attribution(
         zero = curved is not None and curved.hessian is not None and not curved.hessian.spectral.any()
         facts, linear = _piecewise(context, primary) if flat or zero else (None, False)
         links, spent = _links(context, studies)
+        spent += ENTROPY_GRADIENTS * curve.entropy_samples if curve is not None else 0
         preset = read_preset(subject, settings, settings.preset, seed) if settings.preset else None
         if settings.observe is not None and subject.x.ndim == 4 and primary.alive.any():
             settings.observe(sheet(primary, primary.first, primary.worst))
@@ -172,8 +173,9 @@ def _links(context: _Context, studies: dict[str, MethodStudy]) -> tuple[tuple[Li
     if smooth is not None and context.settings.channels == "kept":
         sigma, worst = noise_scale(context.subject, context.settings), smooth.worst
         i = int((worst.drift * smooth.map.norm).nan_to_num(0.0).argmax())
-        net, x, target = smooth.map.net, context.subject.x[i], smooth.map.target[i]
+        net, x, target, before = smooth.map.net, context.subject.x[i], smooth.map.target[i], smooth.map.gradients
         link = smoothgrad_link(net, x, worst.delta[i], target, sigma, context.generator)
+        spent += net.gradients - before
         links += [link] if link else []
     return tuple(links), spent
 

@@ -22,7 +22,9 @@ _STEPS = 12
 _PROBES = 4
 _RESIDUAL = 0.05
 _ENTROPY_SAMPLES = 32
-GRADIENTS = 2 * (_STEPS + _PROBES)  # per sample: a product is a double backward pass
+# Per sample, for the norms and for the entropy: a product is a double backward pass.
+GRADIENTS = 2 * (_STEPS + _PROBES)
+ENTROPY_GRADIENTS = 2 * _STEPS
 
 
 @dataclass(frozen=True)
