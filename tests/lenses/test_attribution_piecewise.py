@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from spectral_audit.lenses.attribution.piecewise import flipped, gate_states, same_region
+from spectral_audit.lenses.attribution.gates import flipped, gate_states, same_region
 from spectral_audit.subject import Subject, make_subject
 from tests.lenses.explained import absolute_value, explain, photographs, points, regression, trained
 
@@ -58,6 +59,46 @@ def test_gates_of_every_kind_are_seen() -> None:
     moved = x.clone()
     moved[1] = -moved[1]
     assert same_region(before, gate_states(subject, moved), 3).tolist() == [True, False, True]
+
+
+OPERATIONS = {
+    "relu6": functional.relu6, "softshrink": functional.softshrink,
+    "hardsigmoid": lambda x: functional.hardsigmoid(3 * x),
+    "threshold": lambda x: functional.threshold(x, 0.1, 0.0), "clamp_max": lambda x: x.clamp(max=0.1),
+    "clamp": lambda x: x.clamp(min=-0.5, max=0.1), "maximum": lambda x: torch.maximum(x, -x),
+    "max": lambda x: x.max(1)[0], "amax": lambda x: x.amax(1), "topk": lambda x: x.topk(2, 1)[0],
+    "sort": lambda x: x.sort(1)[0][:, :2], "where": lambda x: torch.where(x > 0, x, 2 * x),
+    "pool": lambda x: functional.max_pool1d(x[:, None], 2)[:, 0],
+    "prelu": lambda x: functional.prelu(x, 0.2 * x.new_ones(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_gate_flips_where_the_gradient_does(name: str) -> None:
+    """Two points with the same states of all gates have the same gradient, and others exist."""
+
+    class Switched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = OPERATIONS[name](x).reshape(len(x), -1)
+            return self.a * (h * torch.arange(1, h.shape[1] + 1)).sum(1, keepdim=True)
+
+    x = points(60, 4)
+    subject = regression(Switched(), x)
+    moved = x + 0.1 * points(60, 4).flip(0)
+    inside = same_region(gate_states(subject, x), gate_states(subject, moved), 60)
+    assert inside is not None
+    gradients = []
+    for at in (x, moved):
+        leaf = at.clone().requires_grad_(True)
+        gradients.append(torch.autograd.grad(subject.forward(leaf).sum(), leaf)[0])
+    same = (gradients[0] == gradients[1]).all(1)
+    assert bool(same[inside].all())
+    assert 0 < int((~inside).sum()) < 60
+    assert int((~same).sum()) > 0
 
 
 def test_the_share_of_flipped_gates() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from spectral_audit.explanations import Link
+from spectral_audit.lenses.attribution.gates import gate_states, same_region
 from spectral_audit.lenses.attribution.methods import Net
-from spectral_audit.lenses.attribution.piecewise import gate_states, same_region
 from spectral_audit.subject import Subject, leaf
 
 # The largest eigenvalue of a loss's output Hessian: ½ for softmax cross-entropy, ¼ for the logistic loss.

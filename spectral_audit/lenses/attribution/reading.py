@@ -15,16 +15,17 @@ from spectral_audit.explanations import (
     Piecewise,
     Surrogate,
 )
+from spectral_audit.lenses.attribution.gates import flipped, gate_states
 from spectral_audit.lenses.attribution.links import loss_link, smoothgrad_link
 from spectral_audit.lenses.attribution.maps import AttributionMap, first, target_name
 from spectral_audit.lenses.attribution.methods import noise_scale
 from spectral_audit.lenses.attribution.pictures import sheet
-from spectral_audit.lenses.attribution.piecewise import flipped, gate_states, softened
 from spectral_audit.lenses.attribution.presets import read_preset
 from spectral_audit.lenses.attribution.search import change
 from spectral_audit.lenses.attribution.settings import AttributionSettings
 from spectral_audit.lenses.attribution.spectral import ENTROPY_GRADIENTS, conditions, curvature, entropies, read_hessian
 from spectral_audit.lenses.attribution.study import MethodStudy, explanation, study_method
+from spectral_audit.lenses.attribution.surrogate import softened
 from spectral_audit.subject import Subject, exact_arithmetic
 
 # Facts about gates come from this many samples.
