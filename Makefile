@@ -21,7 +21,7 @@ lint: $(VENV)/.tested
 types: $(VENV)/.tested
 	$(BIN)/mypy
 
-# make bench WORKS='ntk jacobian' ROUNDS=3: a part of it. Works: ntk jacobian hessian trace density score.
+# make bench WORKS='ntk jacobian' ROUNDS=3: a part of it. Works: ntk jacobian hessian trace density attribution score.
 # Records stay in build/benchmarks: a run goes on where the last one stopped; FLAGS=--fresh starts again.
 WORKS ?=
 ROUNDS ?= 3

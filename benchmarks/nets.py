@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.inputs.families import resnet
+from spectral_audit.inputs import families
 
 CLASSES = 10
 
@@ -30,10 +30,19 @@ def mlp() -> nn.Module:
 
 
 def resnet20() -> nn.Module:
-    return resnet(channels=3, outputs=CLASSES, depth=20, width=16)
+    return families.resnet(channels=3, outputs=CLASSES, depth=20, width=16)
 
 
-NETS = {"LeNet": (lenet, (1, 28, 28)), "MLP": (mlp, (3, 32, 32)), "ResNet-20": (resnet20, (3, 32, 32))}
+def cnn() -> nn.Module:
+    return families.cnn(channels=3, outputs=CLASSES, width=8, hidden=64, size=32)
+
+
+NETS = {
+    "LeNet": (lenet, (1, 28, 28)),
+    "MLP": (mlp, (3, 32, 32)),
+    "CNN": (cnn, (3, 32, 32)),
+    "ResNet-20": (resnet20, (3, 32, 32)),
+}
 IMAGES = {"LeNet": "mnist_probe.npz", "ResNet-20": "cifar10_resnet.npz"}
 TRAINED = {f"{name}-trained": name for name in IMAGES}
 EPOCHS, BATCH = 40, 50

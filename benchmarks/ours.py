@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.core import Outcome, Problem, Run
+from benchmarks.peers_attribution import SEED
 
 
 def _need(module: str, name: str) -> Any:
@@ -73,6 +74,19 @@ def jacobian(p: Problem) -> Run:
 
     def run() -> Any:
         found = values(subject)
+        return lambda: Outcome(found.double())
+
+    return run
+
+
+def max_sensitivity(p: Problem) -> Run:
+    """max-sensitivity (n,) of |∇f_c| by captum's definition, for the predicted classes."""
+    lens = importlib.import_module("spectral_audit.lenses.attribution")
+    subject = _need("subject", "make_subject")(p.model, p.x, None, loss="cross_entropy")
+    settings = lens.AttributionSettings(target="label")  # the predicted ones: no labels were given
+
+    def run() -> Any:
+        found = lens.max_sensitivity(subject, "captum", settings=settings, seed=SEED + p.seed)
         return lambda: Outcome(found.double())
 
     return run

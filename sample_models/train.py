@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import save as safetensors_bytes
 from sources import SOURCES, MissingDataError, Source, balanced
 from torch import Tensor, nn
-from training import Recipe, fit, quality
+from training import Recipe, fit, quality, relabelled
 
 from spectral_audit.inputs.families import FAMILIES
 
@@ -53,6 +53,17 @@ RECIPES = {
         probe="mnist_probe",
         epochs=12,
         jacobian_penalty=0.01,
+        sample=IMAGE_SAMPLE,
+    ),
+    "mnist_cnn_noisy": Recipe(
+        source="mnist",
+        builder="cnn",
+        kwargs={**CNN, "activation": "relu"},
+        suffix="safetensors",
+        probe="mnist_probe",
+        epochs=30,
+        weight_decay=0.0,
+        label_noise=0.3,
         sample=IMAGE_SAMPLE,
     ),
     "cifar10_resnet": Recipe(
@@ -123,7 +134,8 @@ def produce(name: str, recipe: Recipe, source: Source, out: Path) -> None:
     if x.ndim == 4:
         model = model.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         x = x.to(memory_format=torch.channels_last)
-    fit(model, x, y, recipe, name)
+    labels = relabelled(y, recipe.label_noise, len(source.classes), recipe.seed) if recipe.label_noise else y
+    fit(model, x, labels, recipe, name)
     probe = write_probe(recipe.probe or name, recipe, source, out)
     figures: dict[str, Any] = {"metric": "r2" if recipe.loss == "mse" else "accuracy"}
     parts = {"train": (source.x_train, source.y_train), "test": (source.x_test, source.y_test), "probe": probe}

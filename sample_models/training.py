@@ -30,6 +30,7 @@ class Recipe:
     weight_decay: float = 1e-2
     jacobian_penalty: float = 0.0
     augment: bool = False
+    label_noise: float = 0.0
     seed: int = 0
     sample: dict[str, Any] = field(default_factory=dict)
 
@@ -64,6 +65,13 @@ def fit(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, name: str) -> No
                 flush=True,
             )
     model.eval()
+
+
+def relabelled(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
+    """Class labels of which a share is drawn anew, uniformly over all classes."""
+    rng = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(0, classes, y.shape, generator=rng)
+    return torch.where(torch.rand(len(y), generator=rng) < share, drawn.to(y), y)
 
 
 def objective(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:

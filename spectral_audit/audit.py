@@ -5,6 +5,7 @@ spec → checkpoint → model → probe → measurement → report. Nothing retu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,13 @@ import torch
 
 from . import __version__
 from .errors import AuditError, RefusedError, UsageError
+from .explanations import Sheet
 from .inputs.architecture import LoadedModel, build_model
+from .inputs.builders import find_builder
 from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
 from .inputs.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, find_spec, load_spec
-from .lenses.attribution import AttributionSettings
+from .lenses.attribution import AttributionSettings, Callback
 from .measure import Settings, measure
 from .memory import memory_budget
 from .regimes import RegimeChoice
@@ -47,10 +50,15 @@ class Request:
     memory: str | None = None
     aggregation: Aggregation = "rss"
     regime: RegimeChoice = "auto"
+    attribution: tuple[str, ...] = ()
 
 
-def audit(request: Request, progress: Progress = lambda stage, done, total: None) -> Report:
-    """Audit one checkpoint.
+def audit(
+    request: Request,
+    progress: Progress = lambda stage, done, total: None,
+    observe: Callable[[Sheet], None] | None = None,
+) -> Report:
+    """Audit one checkpoint; `observe` is handed pictures of a few attributions when the data are images.
 
     Raises `UsageError` or `RefusedError`, whose message names the file it is about.
     """
@@ -73,7 +81,7 @@ def audit(request: Request, progress: Progress = lambda stage, done, total: None
             probe.x,
             probe.y,
             loss=spec.task.loss,
-            settings=_settings(request, spec, device),
+            settings=_settings(request, spec, device, observe),
             progress=progress,
         )
     except AuditError as error:
@@ -126,8 +134,11 @@ def choose_device(name: DeviceName) -> str:
     return name
 
 
-def _settings(request: Request, spec: AuditSpec, device: str) -> Settings:
-    radius = spec.attribution.radius
+def _settings(
+    request: Request, spec: AuditSpec, device: str, observe: Callable[[Sheet], None] | None = None
+) -> Settings:
+    attribution, radius = spec.attribution, spec.attribution.radius
+    methods = request.attribution or attribution.methods
     # One unit of pixel space is 1/std of the model's input, channel by channel.
     unit = torch.tensor(spec.input.std, dtype=torch.float64).reciprocal()
     return Settings(
@@ -139,14 +150,41 @@ def _settings(request: Request, spec: AuditSpec, device: str) -> Settings:
         aggregation=request.aggregation,
         regime=request.regime,
         attribution=AttributionSettings(
-            target=spec.attribution.target,
+            methods=methods,
+            functions=_functions(request, spec, methods),
+            target=attribution.target,
+            sign=attribution.sign,
+            channels=attribution.channels,
             radius=radius.value,
             relative=radius.relative,
             norm=radius.norm,
             space=radius.space,
             unit=unit,
+            draws=attribution.draws,
+            search_steps=attribution.search_steps,
+            ig_steps=attribution.ig_steps,
+            smooth_draws=attribution.smooth_draws,
+            smooth_noise=attribution.smooth_noise,
+            surrogate=attribution.surrogate,
+            preset=attribution.preset,
+            observe=observe,
         ),
     )
+
+
+def _functions(request: Request, spec: AuditSpec, methods: tuple[str, ...]) -> dict[str, Callback]:
+    """The user's own attribution methods; those named on the command line come with consent."""
+    own = [name for name in methods if ":" in name]
+    if own and not request.attribution and request.trust == "none":
+        raise RefusedError(
+            f"{spec.source}: attribution.methods names a function, which runs Python code",
+            expected="your consent: the spec may have come with the checkpoint",
+            found=f"{own[0]} and --trust none",
+            remedy=f"read that code, then add --trust code, or name it yourself: --attribution {own[0]}",
+        )
+    folder = Path() if request.attribution or spec.source is None else spec.source.parent
+    asked = "--attribution or `attribution.methods`"
+    return {name: find_builder(name, folder, returns="attributions", asked=asked) for name in own}
 
 
 def _report(

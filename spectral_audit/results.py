@@ -9,27 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .estimates import UNDEFINED as UNDEFINED
+from .estimates import Estimate as Estimate
+from .estimates import Status as Status
+from .explanations import Attribution as Attribution
+
 SCHEMA = "spectral-audit/report/1"
 DEFINITION = "gmsi/1"
 
-Status = Literal["ok", "undefined", "unconverged"]
 Regime = Literal["exact", "krylov"]
 Severity = Literal["info", "warning", "error"]
 AxisName = Literal["input", "weights", "kernel", "curvature"]
 AXES: tuple[AxisName, ...] = ("input", "weights", "kernel", "curvature")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % interval; all `None` when the status is `undefined`."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    status: Status = "ok"
-
-
-UNDEFINED = Estimate(None, None, None, "undefined")
 
 
 @dataclass(frozen=True)
@@ -145,63 +136,6 @@ class Layer:
     share: float
     share_worst: float
     share_typical: float
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far an attribution moved, over the samples: relative L2 ‖a(x+δ)−a(x)‖/‖a(x)‖, direction and ranking.
-
-    `mean` carries its interval; `flips` is the share of samples whose predicted class changed as well.
-    """
-
-    mean: Estimate
-    p95: float | None
-    maximum: float | None
-    cosine: float | None
-    top_k_overlap: float | None
-    flips: float
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """The input Hessian A of the explained output: medians over samples, with intervals.
-
-    `spectral` is ‖A‖₂ and `frobenius` ‖A‖_F; `condition_worst` is ‖A‖₂X/‖a‖, `condition_typical` ‖A‖_F X/(√d‖a‖);
-    `residual` is the largest relative residual of ‖A‖₂ over the samples.
-    """
-
-    spectral: Estimate
-    frobenius: Estimate
-    condition_worst: Estimate
-    condition_typical: Estimate
-    residual: float
-    status: Status = "ok"
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """How stable the explanation is at one radius.
-
-    `radius` is relative to the input scale, `radius_absolute` in model-input units of the stated space and norm.
-    `worst` is the larger of the random and the searched drift, sample by sample. `curvature` is `None` where it is
-    zero almost everywhere (`piecewise_linear`): that is not stability, and the drifts at a finite radius say more.
-    """
-
-    method: str
-    target: str
-    norm: str
-    space: str
-    radius: float | None
-    radius_absolute: float
-    top_k: int
-    draws: int
-    search_steps: int
-    gradients: int
-    excluded: int
-    piecewise_linear: bool
-    random: Drift
-    worst: Drift
-    curvature: Curvature | None
 
 
 @dataclass(frozen=True)

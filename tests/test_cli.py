@@ -242,6 +242,7 @@ PROBED = {
     "mnist_mlp.safetensors": 24,
     "mnist_cnn_relu.safetensors": 24,
     "mnist_cnn_gelu.safetensors": 24,
+    "mnist_cnn_noisy.safetensors": 24,
     "cifar10_resnet.pt": 12,
     "breast_cancer_mlp.pt": 24,
     "diabetes_mlp.pt2": 24,
@@ -543,6 +544,45 @@ def target_out_of_range(case):
     case.save()
 
 
+EXPLAIN = """
+import torch
+
+def mine(forward, x, target):
+    return torch.autograd.grad(forward(x).gather(1, target[:, None]).sum(), x)[0]
+
+def random(forward, x, target):
+    return torch.rand_like(x)
+"""
+
+
+def explained_by(case, function):
+    (case.folder / "explain.py").write_text(EXPLAIN, encoding="utf-8")
+    case.keys["attribution"] = {"methods": ["gradient", f"explain.py:{function}"]}
+    case.save()
+
+
+def explanation_without_consent(case):
+    explained_by(case, "mine")
+
+
+def explanation_missing(case):
+    explained_by(case, "yours")
+    return ["--trust", "code"]
+
+
+def explanation_file_missing(case):
+    return ["--attribution", "nowhere.py:mine"]
+
+
+def explanation_at_random(case):
+    explained_by(case, "random")
+    return ["--trust", "code"]
+
+
+def explanation_unknown(case):
+    return ["--attribution", "smothgrad"]
+
+
 def forward_fails(case):
     return case.built_by(DOING.format("raise KeyError('the mask')"), LINEAR)
 
@@ -600,10 +640,47 @@ SPOILED = [
     (unknown_weights, 2, ["model.pt", "ema"]),
     (seed_of_many_bits, 2, ["--seed", "71 bits"]),
     (target_out_of_range, 2, ["attribution.target", "from 0 to 2"]),
+    (explanation_without_consent, 3, ["explain.py:mine", "--trust code", "--attribution explain.py:mine"]),
+    (explanation_missing, 2, ["explain.py", "yours", "mine"]),
+    (explanation_file_missing, 2, ["nowhere.py", "no such file", "--attribution"]),
+    (explanation_at_random, 3, ["model.pt", "explain.py:random", "another result"]),
+    (explanation_unknown, 2, ["smothgrad", "did you mean 'smoothgrad'"]),
     (forward_fails, 3, ["model.pt", "does not run", "the mask"]),
     (forward_leaves, 3, ["model.pt", "does not run"]),
     (outputs_are_decisions, 3, ["model.pt", "int64"]),
 ]
+
+
+def test_several_explanations_are_measured_and_shown(cli, case):
+    explained_by(case, "mine")
+    own = f"{case.folder / 'explain.py'}:mine"
+    ran = cli("score", case.model, "--attribution", "integrated_gradients", "--attribution", own, "-f", "json")
+    assert ran.code == 0
+    found = json.loads(ran.out)["attribution"]
+    assert list(found["methods"]) == ["integrated_gradients", own]
+    assert found["method"] == "integrated_gradients"
+    assert found["score"] == found["methods"]["integrated_gradients"]["score"]
+    assert found["curvature"] is None
+    ran = cli("score", case.model, "--trust", "code", "-f", "json")
+    found = json.loads(ran.out)["attribution"]
+    figures = [{**m, "method": "", "gradients": 0} for m in found["methods"].values()]
+    assert figures[0]["random"]["mean"]["value"] == pytest.approx(figures[1]["random"]["mean"]["value"], rel=0.5)
+
+
+def test_images_come_with_a_picture_or_the_reason_why_not(cli, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("spectral_audit.reports.sheet.find_spec", lambda name: None)
+        ran = cli("score", SAMPLES / "mnist_mlp.safetensors", "--n", 12, "-o", out, "-f", "md")
+    reason = "attribution.png was not written: matplotlib is missing: pip install 'spectral-audit"
+    assert reason in ran.out.replace("\\[", "[")
+    assert reason in (out / "report.md").read_text(encoding="utf-8")
+    assert not (out / "attribution.png").exists()
+    ran = cli("score", SAMPLES / "mnist_mlp.safetensors", "--n", 12, "-o", out, "-f", "json")
+    assert ran.code == 0
+    assert (out / "attribution.png").read_bytes().startswith(b"\x89PNG")
+    assert "attribution.picture" not in ran.out
+    assert "attribution.png" in ran.err
 
 
 def test_the_case_is_sound_before_it_is_spoiled(cli, case, tmp_path):

@@ -16,7 +16,9 @@ ROOT = Path(spectral_audit.__file__).parent
 
 # From the ground up: a module may import from the floors below its own, and from its own folder.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("", "errors", "results"),
+    ("", "errors", "estimates"),
+    ("explanations",),
+    ("results",),
     ("linalg",),
     ("inputs",),
     ("losses", "memory"),
@@ -37,12 +39,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 # What these may import besides themselves: narrower than their floor.
 NARROW: dict[str, set[str]] = {
+    "explanations": {"estimates"},
+    "results": {"estimates", "explanations"},
     "linalg": {"results"},
-    "inputs": {"errors", "results"},
+    "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
     "memory": {"errors"},
     "gate": {"errors", "results"},
-    "reports": {"errors", "results", "gate"},
+    "reports": {"errors", "results", "explanations", "gate"},
 }
 LIGHT = ("errors", "results", "reports", "reports.schema", "inputs.spec", "cli")
 HEAVY = {"torch", "numpy"}

@@ -1,8 +1,9 @@
 """The comparisons, in the order in which they are run and printed."""
 
 from benchmarks.core import Work
-from benchmarks.works import density, hessian, jacobian, ntk, score, trace
+from benchmarks.works import attribution, density, hessian, jacobian, ntk, score, trace
 
 WORKS: dict[str, Work] = {
-    work.name: work for work in (ntk.WORK, jacobian.WORK, hessian.WORK, trace.WORK, density.WORK, score.WORK)
+    work.name: work
+    for work in (ntk.WORK, jacobian.WORK, hessian.WORK, trace.WORK, density.WORK, attribution.WORK, score.WORK)
 }

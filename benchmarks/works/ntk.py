@@ -9,7 +9,6 @@ from torch import Tensor
 
 from benchmarks import ours, peers_ntk, truth
 from benchmarks.core import OURS, Contender, Errors, Work, fastest
-from benchmarks.nets import NETS
 
 CHUNKS = (8, 16, 32, 64)
 
@@ -57,7 +56,7 @@ WORK = Work(
     title="The exact neural tangent kernel",
     text="All nC × nC entries, n = 128, C = 10. Errors are Frobenius norms relative to a float64 run of torch.func; "
     "for *same gates* that run keeps the ReLU gates of a float32 pass, so that what is left is arithmetic.",
-    nets=tuple(NETS),
+    nets=("LeNet", "MLP", "ResNet-20"),
     samples=128,
     contenders=contenders,
     references=references,

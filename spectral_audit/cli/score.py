@@ -39,6 +39,12 @@ def score(
         str | None, typer.Option(help="Memory to use: 8GB, 500MiB, or a share of what is free; 0.6 by default.")
     ] = None,
     aggregation: Annotated[Aggregation, typer.Option(help="How the axes become the index.")] = Aggregation.rss,
+    attribution: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD", help="An explanation: gradient, smoothgrad, …, or file.py:function; repeatable."
+        ),
+    ] = None,
     regime: Annotated[Regime, typer.Option(help="Kernels exact or by products; chosen by size.")] = Regime.auto,
 ) -> None:
     """Audit a checkpoint on real data and print the report."""
@@ -61,6 +67,7 @@ def score(
             memory=memory,
             aggregation=aggregation.value,
             regime=regime.value,
+            attribution=tuple(attribution or ()),
         )
         _score(request, output_format, output)
 
@@ -71,14 +78,21 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
     from rich.console import Console
 
     from spectral_audit.audit import audit
+    from spectral_audit.explanations import Sheet
     from spectral_audit.reports import WRITERS, require_writable, write_all
     from spectral_audit.reports.look import Look
+    from spectral_audit.reports.sheet import draw_sheet, without_picture
     from spectral_audit.reports.terminal import render_report
 
     if output:
         require_writable(output)
-    report = with_progress(lambda progress: audit(request, progress))
-    written = write_all(report, output) if output else []
+    sheets: list[Sheet] = []
+    report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None))
+    written: list[Path] = []
+    if output:
+        pictures, reason = draw_sheet(sheets, report.data.shape)
+        report = without_picture(report, reason) if reason else report
+        written = write_all(report, output, pictures)
     if output_format is Format.rich:
         typer.echo(render_report(report, Look.of(Console())), nl=False)
     else:

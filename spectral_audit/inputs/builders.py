@@ -27,8 +27,12 @@ def is_builtin(name: str) -> bool:
     return ":" not in name
 
 
-def find_builder(name: str, folder: Path) -> Builder:
+def find_builder(
+    name: str, folder: Path, *, returns: str = "the model", asked: str = "--arch or `model.builder`"
+) -> Builder:
     """The function behind a builder's name; files and modules are looked up from `folder`, and imported.
+
+    `returns` and `asked` tell errors what the function is for and who named it.
 
     Raises `UsageError` when there is no such thing, `RefusedError` when importing it fails.
     """
@@ -42,13 +46,17 @@ def find_builder(name: str, folder: Path) -> Builder:
             )
         return FAMILIES[name]
     where, _, function = name.rpartition(":")
-    module = _file(Path(folder, where), name, folder) if where.endswith(".py") else _module(where, name, folder)
+    module = (
+        _file(Path(folder, where), f"{asked}: {name}", folder)
+        if where.endswith(".py")
+        else _module(where, name, folder)
+    )
     builder = getattr(module, function, None)
     if not callable(builder):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UsageError(
             f"{where}: holds no function `{function}`",
-            expected="a function that returns the model",
+            expected=f"a function that returns {returns}",
             found="nothing of that name" if builder is None else f"a {type(builder).__name__}",
             remedy=f"{nearest(function, functions)}." if functions else "define it there.",
         )
@@ -103,12 +111,12 @@ def _require_arguments(builder: Builder, name: str, kwargs: dict[str, object]) -
         ) from None
 
 
-def _file(path: Path, name: str, folder: Path) -> ModuleType:
+def _file(path: Path, asked: str, folder: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(
             f"{path}: no such file",
-            expected="a Python file that builds the model",
-            found=f"--arch or `model.builder`: {name}",
+            expected="a Python file",
+            found=asked,
             remedy=f"give the path relative to {folder or '.'}, or an absolute one.",
         )
     # The name carries the path, so that two files of one name do not share a place in sys.modules.

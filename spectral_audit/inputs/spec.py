@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from spectral_audit.explanations import METHODS
 from spectral_audit.inputs.readers import (
     Place,
     Reader,
@@ -93,11 +94,25 @@ class RadiusSpec:
 
 @dataclass(frozen=True)
 class AttributionSpec:
-    """Which explanation is measured, of which output, at which radius."""
+    """Which explanations are measured, of which output, at which radius; the first method is the primary one.
 
-    method: Literal["gradient"] = "gradient"
+    A method is built in or `file.py:function`. `sign` takes absolute values, `channels` sums over the channels; `draws`
+    and `search_steps` are the effort, `surrogate` the β of a softplus surrogate of ReLU models, `preset` a library
+    whose max-sensitivity is measured by its own definition as well.
+    """
+
+    methods: tuple[str, ...] = ("gradient",)
     target: Literal["predicted", "label"] | int = "predicted"
     radius: RadiusSpec = field(default_factory=RadiusSpec)
+    sign: Literal["signed", "absolute"] = "signed"
+    channels: Literal["kept", "pooled"] = "kept"
+    draws: int = 10
+    search_steps: int = 8
+    ig_steps: int = 16
+    smooth_draws: int = 16
+    smooth_noise: float = 0.15
+    surrogate: float | None = None
+    preset: Literal["captum", "quantus"] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,19 @@ def _target(value: Any, place: Place) -> str | int:
     if value not in ("predicted", "label"):
         raise place.wrong("predicted, label, or the number of an output", value)
     return str(value)
+
+
+def method(value: Any, place: Place) -> str:
+    """The name of an attribution method: a built-in one, or a function of the user's."""
+    if isinstance(value, str) and ":" in value:
+        return value
+    return one_of(*METHODS, "file.py:function")(value, place)
+
+
+def _methods(value: Any, place: Place) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise place.wrong("a list of methods", value)
+    return tuple(method(item, place.at(str(i))) for i, item in enumerate(value))
 
 
 def _version(value: Any, place: Place) -> int:
@@ -161,11 +189,21 @@ _SECTIONS: dict[str, Reader] = {
     "sample": table({"n": whole(2), "seed": whole(0), "strategy": one_of("stratified", "random", "first")}),
     "attribution": table(
         {
-            "method": one_of("gradient"),
+            "method": method,
+            "methods": _methods,
             "target": _target,
             "radius": _radius,
             "norm": one_of("l2", "linf"),
             "space": one_of("input", "pixel"),
+            "sign": one_of("signed", "absolute"),
+            "channels": one_of("kept", "pooled"),
+            "draws": whole(1),
+            "search_steps": whole(0),
+            "ig_steps": whole(1),
+            "smooth_draws": whole(1),
+            "smooth_noise": number(above=0),
+            "surrogate": optional(number(above=0)),
+            "preset": optional(one_of("captum", "quantus")),
         }
     ),
 }
@@ -208,7 +246,14 @@ def _task(keys: dict[str, Any], place: Place) -> TaskSpec:
 
 
 def _attribution(keys: dict[str, Any], place: Place) -> AttributionSpec:
-    """`norm` and `space` may stand beside a relative radius, or inside an absolute one; in both, nobody knows which."""
+    """`norm` and `space` may stand beside a relative radius, or inside an absolute one; in both, nobody knows which.
+
+    `method: NAME` is short for a list of one.
+    """
+    if "method" in keys and "methods" in keys:
+        raise place.at("method").wrong("either `method` or `methods`", keys["method"])
+    if "method" in keys:
+        keys["methods"] = (keys.pop("method"),)
     around = {key: keys.pop(key) for key in ("norm", "space") if key in keys}
     inside = keys.pop("radius", {})
     for key in around.keys() & inside.keys():

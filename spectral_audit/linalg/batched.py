@@ -16,13 +16,14 @@ BatchedMatvec = Callable[[Tensor], Tensor]
 class BatchedRitz:
     """One Lanczos run of k steps for each of m operators A_i.
 
-    `top` (m,) is the largest modulus of a Ritz value and `residual` (m,) its residual; `values` and `weights` (m, k)
-    are the quadrature of the start vector; `basis` V (m, k, d); `captured` (m,) is ‖A_i V_i‖_F². All but the basis are
-    float64.
+    `top` (m,) is the largest modulus of a Ritz value, `residual` (m,) its residual and `vector` (m, d) its unit vector;
+    `values` and `weights` (m, k) are the quadrature of the start vector; `basis` V (m, k, d); `captured` (m,) is
+    ‖A_i V_i‖_F². All but the vector and the basis are float64.
     """
 
     top: Tensor
     residual: Tensor
+    vector: Tensor
     values: Tensor
     weights: Tensor
     basis: Tensor
@@ -60,4 +61,7 @@ def batched_lanczos(product: BatchedMatvec, start: Tensor, steps: int) -> Batche
     last = vectors[:, -1].gather(1, index[:, None])[:, 0].abs() if steps < d else torch.zeros_like(top)
     rounding = eps * d**0.5 * top
     residual = ((last * beta.double()).square() + rounding.square()).sqrt()
-    return BatchedRitz(top, residual, values, vectors[:, 0].square(), torch.stack(basis, 1), captured)
+    whole = torch.stack(basis, 1)
+    chosen = vectors.gather(2, index[:, None, None].expand(-1, steps, 1)).to(whole)
+    vector = (whole.mT @ chosen)[:, :, 0]
+    return BatchedRitz(top, residual, vector, values, vectors[:, 0].square(), whole, captured)

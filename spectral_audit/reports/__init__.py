@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spectral_audit.errors import UsageError
@@ -49,19 +49,20 @@ def _unwritable(directory: Path, found: str) -> UsageError:
     )
 
 
-def write_all(report: Report, directory: Path) -> list[Path]:
-    """Write the report in every format into a directory, made if missing; return the files.
+def write_all(report: Report, directory: Path, pictures: Mapping[str, bytes] | None = None) -> list[Path]:
+    """Write the report in every format, and pictures by name, into a directory, made if missing; return the files.
 
     A file is there whole or not at all: everything is rendered and written beside its place first, then moved into
     it. Raises UsageError when the directory cannot be written to.
     """
-    texts = {directory / file_name(name): write(report) for name, write in WRITERS.items()}
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in texts}
+    # A path that is not valid UTF-8 shows up in the text as lone surrogates.
+    files = {file_name(name): write(report).encode("utf-8", "backslashreplace") for name, write in WRITERS.items()}
+    contents = {directory / name: content for name, content in {**files, **(pictures or {})}.items()}
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            # A path that is not valid UTF-8 shows up in the text as lone surrogates.
-            parts[path].write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        for path, content in contents.items():
+            parts[path].write_bytes(content)
         for path, part in parts.items():
             part.replace(path)
     except OSError as error:
@@ -69,7 +70,7 @@ def write_all(report: Report, directory: Path) -> list[Path]:
     finally:
         for part in parts.values():
             _discard(part)
-    return list(texts)
+    return list(contents)
 
 
 def _discard(part: Path) -> None:

@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from spectral_audit.reports.words import clean
+from spectral_audit.reports.words import UNDEFINED_WORD, clean, figure, interval
+from spectral_audit.results import Estimate
 
 Justify = Literal["left", "right"]
 
@@ -68,6 +69,14 @@ def draw(parts: Sequence[RenderableType], look: Look) -> str:
 def say(text: str, style: str = "") -> Text:
     """Text that may hold foreign names: escaped first, never read as markup."""
     return Text(clean(text), style=style)
+
+
+def cells(estimate: Estimate, style: str = "") -> tuple[Text, Text]:
+    """The value and the interval cell of an estimate."""
+    tone = "red" if estimate.status == "unconverged" else style
+    if estimate.value is None:
+        return Text(""), Text(UNDEFINED_WORD, "dim")
+    return Text(figure(estimate), tone), Text(interval(estimate))
 
 
 def heading(title: str, look: Look, note: str = "") -> Text:

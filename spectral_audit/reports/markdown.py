@@ -6,8 +6,9 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from spectral_audit.reports import words
-from spectral_audit.results import AXES, Attribution, Estimate, Report, Spectrum
+from spectral_audit.explanations import Attribution
+from spectral_audit.reports import explanation_words, words
+from spectral_audit.results import AXES, Estimate, Report, Spectrum
 
 TOP_LAYERS = 8
 
@@ -120,18 +121,48 @@ def _layers(report: Report) -> str:
 def _attribution(attribution: Attribution | None) -> str:
     if attribution is None:
         return "Not measured."
-    headers = ["drift", "mean", "95 %", "p95", "max", "cosine", f"top-{attribution.top_k} overlap", "flips"]
+    headers = ["drift", "mean", "95 %", "p95", "max", "cosine", "Spearman", f"top-{attribution.top_k} overlap", "flips"]
     rows = [
         (
             label,
             *_pair(drift.mean),
-            *map(words.number, (drift.p95, drift.maximum, drift.cosine)),
+            *map(words.number, (drift.p95, drift.maximum, drift.cosine, drift.spearman)),
             *map(words.percent, (drift.top_k_overlap, drift.flips)),
         )
         for label, drift in (("random", attribution.random), ("worst", attribution.worst))
     ]
-    line, note = _escape(words.attribution_line(attribution)), _escape(words.curvature_text(attribution))
-    return f"{line}\n\n{_table(headers, rows)}\n\n{note}"
+    line, score = explanation_words.attribution_line(attribution), explanation_words.score_line(attribution)
+    blocks = [_escape(line), _escape(score), _table(headers, rows), _curve(attribution), _methods(attribution)]
+    return "\n\n".join(filter(None, [*blocks, *map(_escape, explanation_words.notes(attribution))]))
+
+
+def _curve(attribution: Attribution) -> str:
+    headers = ["rms drift at radius", "random", "first order", "worst", "first order"]
+    rows = [
+        (
+            words.number(point.radius_absolute),
+            *(
+                words.number(value) if value is not None else ""
+                for value in (point.random, point.random_predicted, point.worst, point.worst_predicted)
+            ),
+        )
+        for point in attribution.curve
+    ]
+    return _table(headers, rows) if len(rows) > 1 else ""
+
+
+def _methods(attribution: Attribution) -> str:
+    headers = ["method", "score", "95 %", "worst score", "random drift", "worst drift", "max-sensitivity"]
+    rows = [
+        (
+            _code(name),
+            *_pair(found.score),
+            *(words.number(e.value) for e in (found.score_worst, found.random.mean, found.worst.mean)),
+            words.number(found.sensitivity.max_sensitivity.value),
+        )
+        for name, found in attribution.methods.items()
+    ]
+    return _table(headers, rows) if len(rows) > 1 else ""
 
 
 def _record(report: Report) -> str:

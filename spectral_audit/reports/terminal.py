@@ -6,9 +6,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spectral_audit.reports import plots, words
-from spectral_audit.reports.look import PLAIN, Justify, Look, columns, draw, fitted, heading, indented, say
-from spectral_audit.results import AXES, Attribution, Drift, Estimate, Layer, Report, Severity, Spectrum
+from spectral_audit.reports import explained, plots, words
+from spectral_audit.reports.look import PLAIN, Justify, Look, cells, columns, draw, fitted, heading, indented, say
+from spectral_audit.results import AXES, Layer, Report, Severity, Spectrum
 
 TOP_LAYERS = 8
 PLOT_ROWS = 4
@@ -24,7 +24,7 @@ def render_report(report: Report, look: Look = PLAIN) -> str:
     """The whole report as text for a terminal of this look; plain ASCII drawing at 80 columns by default."""
     parts: list[RenderableType] = [*_title(report), *_verdict(report), *_axes(report, look), *_spectra(report, look)]
     parts += _layers(report.layers, look)
-    parts += _attribution(report.attribution, look)
+    parts += explained.section(report.attribution, look)
     parts += _findings(report, look)
     parts += _closing(report, look)
     return draw(parts, look)
@@ -44,14 +44,6 @@ def _verdict(report: Report) -> list[RenderableType]:
     return [*lines, say(sentence)] if sentence else [*lines]
 
 
-def _cells(estimate: Estimate, style: str = "") -> tuple[Text, Text]:
-    """The value and the interval cell of an estimate."""
-    tone = "red" if estimate.status == "unconverged" else style
-    if estimate.value is None:
-        return Text(""), Text(words.UNDEFINED_WORD, "dim")
-    return Text(words.figure(estimate), tone), Text(words.interval(estimate))
-
-
 def _axes(report: Report, look: Look) -> list[RenderableType]:
     headers: list[tuple[str, Justify]] = [
         ("  axis", "left"),
@@ -67,11 +59,11 @@ def _axes(report: Report, look: Look) -> list[RenderableType]:
         binds = report.gmsi.binding == name
         style = "bold magenta" if binds else ""
         label = Text((pointer if binds else "  ") + name, style)
-        cells = (*_cells(axis.worst, style), *_cells(axis.typical, style))
-        table.add_row(label, words.PERTURBS[name], *cells, words.number(axis.effective_rank))
+        row = (*cells(axis.worst, style), *cells(axis.typical, style))
+        table.add_row(label, words.PERTURBS[name], *row, words.number(axis.effective_rank))
     index = report.gmsi
-    cells = (*_cells(index.worst, "bold"), *_cells(index.typical, "bold"))
-    table.add_row(Text("  GMSI", "bold"), words.aggregation(index), *cells, "")
+    row = (*cells(index.worst, "bold"), *cells(index.typical, "bold"))
+    table.add_row(Text("  GMSI", "bold"), words.aggregation(index), *row, "")
     return [heading("Axes", look), table, say(words.unit(report))]
 
 
@@ -144,7 +136,7 @@ def _measures(named: list[tuple[str, str, Spectrum]], look: Look) -> Table:
         smallest = words.number(spectrum.values[-1]) if spectrum.values else words.UNDEFINED_WORD
         rank = words.effective_rank(spectrum)
         tone = "green" if spectrum.status == "ok" else "red"
-        cells: dict[str, Text] = {
+        texts: dict[str, Text] = {
             "largest": Text(("σ1 " if symbol == "σ" else "λmax ") + largest if spectrum.values else largest),
             "smallest": Text(smallest),
             "eff. rank": Text(rank),
@@ -152,7 +144,7 @@ def _measures(named: list[tuple[str, str, Spectrum]], look: Look) -> Table:
             "trace": Text(words.estimated(spectrum.trace, spectrum.trace_stderr)),
             "certificate": Text(words.certificate(spectrum), tone),
         }
-        table.add_row(name, *(cells[header] for header in kept))
+        table.add_row(name, *(texts[header] for header in kept))
     return fitted(table, look)
 
 
@@ -176,36 +168,6 @@ def _layers(layers: tuple[Layer, ...], look: Look) -> list[RenderableType]:
 
 
 _SHARES: list[tuple[str, Justify]] = [("raw", "right"), ("worst", "right"), ("typical", "right")]
-
-
-def _attribution(attribution: Attribution | None, look: Look) -> list[RenderableType]:
-    if attribution is None:
-        return [heading("Attribution", look), Text("Not measured.")]
-    headers = ["drift", "mean", "95 %", "p95", "max", "cosine", f"top-{attribution.top_k}", "flips"]
-    table = columns([(header, "left" if header == "drift" else "right") for header in headers], wraps=(0,))
-    for label, drift in (
-        (words.counted(attribution.draws, "random draw"), attribution.random),
-        (f"worst found, {words.counted(attribution.search_steps, 'step')}", attribution.worst),
-    ):
-        table.add_row(label, *_drift_cells(drift))
-    notes = words.curvature_text(attribution)
-    if attribution.excluded:
-        notes += f" {words.counted(attribution.excluded, 'sample')} without a gradient left out."
-    warned = "bold" if attribution.piecewise_linear else ""
-    return [
-        heading("Attribution", look),
-        say(words.attribution_line(attribution)),
-        fitted(table, look),
-        say(notes, warned),
-    ]
-
-
-def _drift_cells(drift: Drift) -> list[Text]:
-    value, span = _cells(drift.mean, "bold")
-    if drift.mean.value is None:
-        value, span = Text(words.UNDEFINED_WORD, "dim"), Text("")
-    rest = [words.number(drift.p95), words.number(drift.maximum), words.number(drift.cosine)]
-    return [value, span, *map(Text, [*rest, words.percent(drift.top_k_overlap), words.percent(drift.flips)])]
 
 
 def _findings(report: Report, look: Look) -> list[RenderableType]:

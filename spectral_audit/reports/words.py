@@ -6,7 +6,6 @@ import math
 
 from spectral_audit.results import (
     AXES,
-    Attribution,
     Axis,
     AxisName,
     Estimate,
@@ -237,33 +236,6 @@ def estimated(value: float | None, stderr: float) -> str:
     return number(value) + (f" ± {number(stderr, 2)}" if value is not None and stderr > 0 else "")
 
 
-def attribution_line(attribution: Attribution) -> str:
-    """What was explained and how far it was moved."""
-    target = f"the {attribution.target} class" if attribution.target in ("predicted", "label") else attribution.target
-    relative = f" = {number(attribution.radius)} X" if attribution.radius is not None else ""
-    place = f"{attribution.norm}, {attribution.space} space"
-    return f"{attribution.method} of {target}, radius {number(attribution.radius_absolute)}{relative} ({place})"
-
-
-def curvature_text(attribution: Attribution) -> str:
-    """The condition numbers of the explanation, or why there are none."""
-    curvature = attribution.curvature
-    if attribution.piecewise_linear:
-        return (
-            "Piecewise linear: input curvature is zero almost everywhere, which is not stability: "
-            "read the drifts at a finite radius above."
-        )
-    if curvature is None:
-        return "Input curvature: not measured."
-    note = ", unconverged" if curvature.status == "unconverged" else ""
-    return (
-        f"Condition number {with_interval(curvature.condition_worst, 'worst')}, "
-        f"{with_interval(curvature.condition_typical, 'typical')}. Input curvature ‖A‖₂ "
-        f"{with_interval(curvature.spectral)}, ‖A‖_F {with_interval(curvature.frobenius)}, medians over samples; "
-        f"relative residual at most {number(curvature.residual)}{note}."
-    )
-
-
 def raw_text(report: Report) -> str:
     """The paper's operators untouched, in one line."""
     raw = report.raw
@@ -306,8 +278,10 @@ def cost_text(report: Report) -> str:
 def closing_text(report: Report) -> str:
     """What has to agree before two reports may be compared."""
     engine = report.engine
+    explained = [report.attribution.score_definition] if report.attribution is not None else []
     parts = [
         report.gmsi.definition,
+        *explained,
         f"{report.data.strategy} sample, seed {report.data.seed}",
         f"{engine.dtype} on {engine.device}",
         f"{engine.regime} regime",

@@ -85,6 +85,16 @@ def test_norm_and_space_stand_beside_a_relative_radius(tmp_path):
     assert "`attribution.norm`" in message
 
 
+def test_attribution_methods_are_a_list_or_one_name(tmp_path):
+    several = "{methods: [smoothgrad, explain.py:mine], sign: absolute, channels: pooled, draws: 3, surrogate: 10}"
+    found = load_spec(write(tmp_path, f"data: {{path: a}}\nattribution: {several}")).attribution
+    assert found.methods == ("smoothgrad", "explain.py:mine")
+    assert (found.sign, found.channels, found.draws, found.surrogate) == ("absolute", "pooled", 3, 10.0)
+    found = load_spec(write(tmp_path, "data: {path: a}\nattribution: {method: input_x_gradient}")).attribution
+    assert found.methods == ("input_x_gradient",)
+    assert load_spec(write(tmp_path, "data: {path: a}")).attribution.methods == ("gradient",)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -108,6 +118,13 @@ def test_norm_and_space_stand_beside_a_relative_radius(tmp_path):
         ("data: {path: a}\nattribution: {radius: 0}", ["`attribution.radius`"]),
         ("data: {path: a}\nattribution: {radius: {norm: l2}}", ["`attribution.radius.value` is missing"]),
         ("data: {path: a}\nattribution: {target: best}", ["`attribution.target`", "predicted, label"]),
+        ("data: {path: a}\nattribution: {method: smothgrad}", ["`attribution.method`", "did you mean 'smoothgrad'?"]),
+        ("data: {path: a}\nattribution: {methods: [lime]}", ["`attribution.methods.0`", "integrated_gradients"]),
+        ("data: {path: a}\nattribution: {methods: []}", ["`attribution.methods`", "a list of 0"]),
+        ("data: {path: a}\nattribution: {methods: [gradient], method: gradient}", ["either `method` or `methods`"]),
+        ("data: {path: a}\nattribution: {draws: 0}", ["`attribution.draws`", "at least 1"]),
+        ("data: {path: a}\nattribution: {surrogate: -1}", ["`attribution.surrogate`"]),
+        ("data: {path: a}\nattribution: {preset: shap}", ["`attribution.preset`", "captum or quantus"]),
         ("data: {path: a}\ntask: {classes: [1.5]}", ["`task.classes.0`"]),
         ("data: {path: a}\nmodel: {kwargs: [1]}", ["`model.kwargs`", "a list of 1"]),
         ("data: {path: a}\nversion: 2", ["`version`", "2 (int)"]),

@@ -59,6 +59,17 @@ def test_the_search_finds_the_worst_direction_of_a_quadratic(quadratic: tuple[Qu
     assert found.random.maximum <= found.worst.maximum
 
 
+def test_drift_of_a_quadratic_is_exact() -> None:
+    """f = xᵀBx: ‖a(x+δ) − a(x)‖ = ‖(B+Bᵀ)δ‖ for every δ, and nothing else."""
+    b, x = points(5, 5), points(7, 5).flip(0)
+    model = Quadratic(b + b.T, torch.zeros(5, dtype=torch.float64))
+    subject = make_subject(model, x, torch.zeros(7, 1), loss="mse", dtype="float64")
+    delta = points(7, 5).roll(1, 1)
+    move = AttributionMap(subject, AttributionSettings()).move(delta)
+    expected = (delta @ (b + b.T)).norm(dim=1) / (x @ (b + b.T)).norm(dim=1)
+    assert torch.allclose(move.drift, expected, rtol=1e-12)
+
+
 def test_curvature_of_a_quadratic(quadratic: tuple[Quadratic, Tensor, Tensor]) -> None:
     model, a, b = quadratic
     x = points(20, 6)
@@ -87,6 +98,9 @@ def test_a_linear_model_does_not_drift() -> None:
     assert (found.random.maximum, found.worst.maximum) == (0.0, 0.0)
     assert found.worst.cosine == pytest.approx(1.0)
     assert found.worst.top_k_overlap == 1.0
+    assert (found.score.value, found.score.low, found.score_worst.value) == (1.0, 1.0, 1.0)
+    assert found.piecewise is not None
+    assert found.piecewise.gates == 0
 
 
 def test_a_relu_net_drifts_although_its_input_hessian_is_zero() -> None:
@@ -109,6 +123,7 @@ def test_zero_attributions_are_counted_and_left_out() -> None:
     found = read(net, x)
     assert found.excluded == 2
     assert found.random.maximum == 0.0
+    assert found.score.status == "undefined"  # no gate flipped, but there is one
 
 
 def test_no_attribution_at_all_is_undefined() -> None:
@@ -144,20 +159,3 @@ def test_pixel_space_is_the_input_space_times_the_unit(quadratic: tuple[Quadrati
     pixel = read(model, x, radius=0.1, relative=False, space="pixel", unit=unit)
     plain = read(model, x, radius=0.4, relative=False)
     assert pixel.worst.mean.value == pytest.approx(plain.worst.mean.value, rel=1e-9)
-
-
-def test_smoothgrad_of_an_absolute_value() -> None:
-    """|wᵀx| as two ReLUs: averaged over x + σz, its gradient is (2Φ(wᵀx/(σ‖w‖)) − 1)w."""
-    w = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-    net = nn.Sequential(nn.Linear(3, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
-    with torch.no_grad():
-        net[0].weight.copy_(torch.stack([w, -w]))
-        net[2].weight.fill_(1.0)
-    sigma, draws = 0.7, 4000
-    for x in points(5, 3):
-        noisy = x + sigma * torch.randn(draws, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        subject = make_subject(net, noisy, torch.zeros(draws, 1), loss="mse", dtype="float64")
-        gradients, _ = AttributionMap(subject, AttributionSettings())(subject.x)
-        cdf = 0.5 * (1 + math.erf(float(w @ x) / (sigma * float(w.norm())) / math.sqrt(2)))
-        stderr = gradients.std(dim=0) / math.sqrt(draws)
-        assert bool(((gradients.mean(0) - (2 * cdf - 1) * w).abs() <= 3 * stderr + 1e-12).all())

@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from spectral_audit.explanations import (
+    SCORE_DEFINITION,
+    Attribution,
+    Curvature,
+    CurvePoint,
+    Drift,
+    Explanation,
+    Link,
+    Piecewise,
+    PresetReading,
+    Sensitivity,
+)
 from spectral_audit.results import (
     AXES,
     DEFINITION,
     SCHEMA,
     UNDEFINED,
-    Attribution,
     Axes,
     Axis,
     Cost,
-    Curvature,
     DataInfo,
     Density,
-    Drift,
     Engine,
     Estimate,
     Finding,
@@ -127,9 +136,23 @@ def layers() -> tuple[Layer, ...]:
 
 
 def attribution() -> Attribution:
+    random = Drift(Estimate(0.118, 0.111, 0.125), 0.224, 0.413, 0.991, 0.963, 0.884, 0.0, 0.118)
+    worst = Drift(Estimate(0.642, 0.611, 0.674), 1.02, 1.87, 0.788, 0.701, 0.513, 0.0469, 0.633)
+    sensitivity = Sensitivity(
+        Estimate(0.171, 0.162, 0.180), Estimate(0.118, 0.111, 0.125), Estimate(1.42, 1.31, 1.53),
+        Estimate(2.14, 2.02, 2.31), None,
+    )  # fmt: skip
+    curve = tuple(
+        CurvePoint(radius, 9.27 * radius, random_rms, None, worst_rms, None)
+        for radius, random_rms, worst_rms in ((0.001, 0.0031, 0.021), (0.01, 0.0198, 0.148), (0.1, 0.123, 0.661))
+    )
+    score, worst_score = Estimate(0.459, 0.441, 0.477), Estimate(0.135, 0.126, 0.144)
+    own = Explanation("gradient", score, worst_score, 0.001, random, worst, sensitivity, curve, 0, 6912)
     return Attribution(
         method="gradient",
         target="predicted",
+        sign="signed",
+        channels="kept",
         norm="l2",
         space="input",
         radius=0.1,
@@ -137,12 +160,24 @@ def attribution() -> Attribution:
         top_k=20,
         draws=16,
         search_steps=10,
+        restarts=2,
         gradients=6912,
         excluded=0,
         piecewise_linear=True,
-        random=Drift(Estimate(0.118, 0.111, 0.125), 0.224, 0.413, 0.991, 0.884, 0.0),
-        worst=Drift(Estimate(0.642, 0.611, 0.674), 1.02, 1.87, 0.788, 0.513, 0.0469),
+        score_definition=SCORE_DEFINITION,
+        score=score,
+        score_worst=worst_score,
+        score_radius=0.001,
+        random=random,
+        worst=worst,
+        sensitivity=sensitivity,
+        curve=curve,
+        parts_at=None,
         curvature=None,
+        piecewise=Piecewise(64, 9472, 0.021, 0.047, None),
+        links=(Link("loss gradient, inside a linear region", 2.18, 0.0741, 0.0, True, 58, ""),),
+        preset=None,
+        methods={"gradient": own},
     )
 
 
@@ -194,12 +229,34 @@ def smooth() -> Report:
         Estimate(4.02, 3.71, 4.36),
         Estimate(21.3, 19.4, 23.8),
         Estimate(1.06, 0.978, 1.15),
+        Estimate(1.96, 1.81, 2.13),
+        Estimate(4.71, 4.55, 4.87),
+        32,
         4.2e-4,
+        0.013,
+    )
+    base_curve = attribution().curve
+    curve = tuple(replace(p, random_predicted=0.9 * p.random, worst_predicted=0.9 * p.worst) for p in base_curve)
+    others = {
+        name: replace(attribution().methods["gradient"], method=name)
+        for name in ("gradient", "integrated_gradients", "explain.py:occlusion")
+    }
+    explained = replace(
+        attribution(),
+        piecewise_linear=False,
+        piecewise=None,
+        links=(Link("SmoothGrad", 31.4, 2.93, 0.21, True, 1, "the largest gradient seen is the supremum"),),
+        curvature=curvature,
+        curve=curve,
+        parts_at=0.927,
+        excluded=2,
+        preset=PresetReading("captum", Estimate(0.083, 0.079, 0.087), 0.02, 10, "|gradient|"),
+        methods=others,
     )
     return replace(
         base,
         model=replace(base.model, path="models/mnist_gelu.safetensors", architecture="cnn 1-16-32, 128-64-10, gelu"),
-        attribution=replace(attribution(), piecewise_linear=False, curvature=curvature, excluded=2),
+        attribution=explained,
         findings=base.findings[:1],
     )
 
@@ -214,7 +271,12 @@ def undefined() -> Report:
         values=(), residuals=(), entropy=None, normalized_entropy=None, effective_rank=None, stable_rank=None,
         condition=None, trace=None, frobenius=None, status="undefined",
     )  # fmt: skip
-    still = Drift(UNDEFINED, None, None, None, None, 0.0)
+    still = Drift(UNDEFINED, None, None, None, None, None, 0.0, None)
+    dead = replace(
+        attribution(),
+        random=still, worst=still, excluded=256, score=UNDEFINED, score_worst=UNDEFINED, score_radius=None, curve=(),
+        sensitivity=Sensitivity(UNDEFINED, UNDEFINED, UNDEFINED, None, None), links=(), methods={},
+    )  # fmt: skip
     return replace(
         base,
         scales=Scales(9.27, 0.0, "median margin"),
@@ -222,7 +284,7 @@ def undefined() -> Report:
         gmsi=Index(DEFINITION, "rss", dict.fromkeys(AXES, 1.0), None, UNDEFINED, UNDEFINED),
         raw=Raw(0.0, 28.0, 120.0, None, None),
         spectra=replace(base.spectra, input_jacobian=nothing),
-        attribution=replace(attribution(), random=still, worst=still, excluded=256),
+        attribution=dead,
         findings=(
             Finding("at-chance", "warning", "Accuracy 10.2 % on the probe set is at chance level (10 %)."),
             Finding("zero-margin", "error", "The logits do not differ: M = 0, and the index is undefined."),

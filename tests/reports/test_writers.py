@@ -48,15 +48,15 @@ def test_a_file_in_the_way_is_a_usage_error_and_stays_untouched(tmp_path: Path, 
 def test_a_failed_write_leaves_the_old_files_and_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(example.example(), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    write_text = Path.write_text
+    write_bytes = Path.write_bytes
 
-    def full(self: Path, data: str, **options: str) -> int:
-        write_text(self, data[:100], **options)
+    def full(self: Path, data: bytes) -> int:
+        write_bytes(self, data[:100])
         if "yaml" in self.name:
             raise OSError(28, "No space left on device", str(self))
         return 100
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UsageError, match="cannot be written") as caught:
         write_all(example.smooth(), tmp_path)
     assert "No space left" in caught.value.found
