@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("reports",),
     ("audit",),
+    ("validation",),
     ("batch",),
     ("cli",),
     ("__main__",),

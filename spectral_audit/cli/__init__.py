@@ -12,6 +12,7 @@ import typer
 from spectral_audit import __version__
 from spectral_audit.cli.inspect import inspect
 from spectral_audit.cli.score import score
+from spectral_audit.cli.validate import validate
 
 app = typer.Typer(
     name="spectral-audit",
@@ -38,7 +39,7 @@ def _root(
     pass
 
 
-for _command in (score, inspect):
+for _command in (score, inspect, validate):
     app.command()(_command)
 
 

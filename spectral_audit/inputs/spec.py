@@ -39,6 +39,8 @@ LAYOUTS = ("NHWC", "NHW", "NCHW", "NLC", "NCL")
 # What `data.path` may be besides a path.
 SYNTHETIC = "synthetic"
 FUNCTION = "python:"
+# Where a safetensors checkpoint may carry its own spec.
+SPEC_KEY = "spectral_audit.spec"
 
 
 @dataclass(frozen=True)
