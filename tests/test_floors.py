@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("reports",),
     ("audit",),
-    ("validation",),
+    ("validation", "drafting"),
     ("batch",),
     ("cli",),
     ("__main__",),

@@ -254,6 +254,11 @@ def spec_in_metadata(text: str, checkpoint: Path) -> AuditSpec:
     return _spec(document, checkpoint)
 
 
+def read_text(text: str, path: Path) -> AuditSpec:
+    """The audit described by a text that is to stand at `path`; raises as `load_spec` does."""
+    return _spec(parse_text(text, path), path)
+
+
 def data_at(data: DataSpec, text: str, folder: Path) -> DataSpec:
     """The same arrays and labels, taken from what `text` names, looked up from `folder`."""
     if text == SYNTHETIC:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
 
 from spectral_audit.errors import AuditError, RefusedError
 from spectral_audit.inputs.archive import MAGIC, sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, absent, damaged, digest_of, one_name, whole
 
+_NPZ = "an .npz file written by numpy.savez"
 _NPY = b"\x93NUMPY"
 
 
@@ -30,8 +33,17 @@ def read_npz(ask: Ask) -> Stored:
     except AuditError:
         raise
     except Exception as error:  # noqa: BLE001 (NumPy parses headers with Python's own tokenizer: anything can come)
-        raise damaged(path, "the archive", "an .npz file written by numpy.savez", error) from None
+        raise damaged(path, "the archive", _NPZ, error) from None
     return whole(path, x, y, sha256_of(path), f"array `{x_name}`", f"array `{y_name}`")
+
+
+def npz_names(ask: Ask) -> list[str]:
+    """The names of its arrays."""
+    try:
+        with np.load(ask.path, allow_pickle=False) as arrays:
+            return list(arrays.files)
+    except Exception as error:  # noqa: BLE001 (as in `read_npz`)
+        raise damaged(ask.path, "the archive", _NPZ, error) from None
 
 
 def _from_npz(path: Path, arrays: Any, name: str, key: str) -> Array:
@@ -104,13 +116,8 @@ def is_safetensors(source: Source) -> bool:
 
 def read_safetensors(ask: Ask) -> Stored:
     """Two tensors of a safetensors file; bfloat16 becomes float32, which holds it exactly."""
-    from safetensors.torch import load_file
-
     path, x_name, y_name = ask.path, one_name(ask), ask.spec.data.y
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # noqa: BLE001 (the library's own error, and torch's for strange dtypes)
-        raise damaged(path, "the file", "a safetensors file", error) from None
+    tensors = _tensors(path)
 
     def array(name: str, key: str) -> Array:
         if name not in tensors:
@@ -122,3 +129,15 @@ def read_safetensors(ask: Ask) -> Stored:
     x = array(x_name, "x")
     y = None if y_name is None else array(y_name, "y")
     return whole(path, x, y, sha256_of(path), f"tensor `{x_name}`", f"tensor `{y_name}`")
+
+
+def safetensors_names(ask: Ask) -> list[str]:
+    """The names of its tensors."""
+    return list(_tensors(ask.path))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # noqa: BLE001 (the library's own error, and torch's for strange dtypes)
+        raise damaged(path, "the file", "a safetensors file", error) from None

@@ -39,21 +39,31 @@ def is_parquet(source: Source) -> bool:
 
 def read_parquet(ask: Ask) -> Stored:
     """The columns named by the spec, from one parquet file."""
-    pyarrow = _pyarrow(ask.path)
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(ask.path) as file:
-            table = file.read()
-        table.validate(full=True)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise damaged(ask.path, "the file", "a parquet file", error) from None
+    table = _parquet(ask.path)
     metadata = (table.schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         features = json.loads(metadata)["info"]["features"]
     except (ValueError, LookupError, TypeError, RecursionError):
         features = {}
     return _stored(ask, table, features, sha256_of(ask.path))
+
+
+def parquet_names(ask: Ask) -> list[str]:
+    """The names of its columns."""
+    return list(_parquet(ask.path).column_names)
+
+
+def _parquet(path: Path) -> Any:
+    pyarrow = _pyarrow(path)
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            table = file.read()
+        table.validate(full=True)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, "the file", "a parquet file", error) from None
+    return table
 
 
 def is_saved_dataset(source: Source) -> bool:
@@ -63,9 +73,22 @@ def is_saved_dataset(source: Source) -> bool:
 
 def read_saved_dataset(ask: Ask) -> Stored:
     """The columns named by the spec, from the arrow files that the dataset's own description lists."""
-    pyarrow = _pyarrow(ask.path)
     folder = _split(ask.path, ask.spec.data.split)
-    state, info = _json(folder / _STATE), _json(folder / _INFO)
+    files = _files(folder)
+    features = _json(folder / _INFO).get("features")
+    described = [folder / name for name in (_STATE, _INFO)]
+    sha256 = digest_of([*described, *files])
+    return _stored(ask, _arrow(folder, files), features if isinstance(features, dict) else {}, sha256)
+
+
+def saved_names(ask: Ask) -> list[str]:
+    """The names of its columns."""
+    folder = _split(ask.path, ask.spec.data.split)
+    return list(_arrow(folder, _files(folder)).column_names)
+
+
+def _files(folder: Path) -> list[Path]:
+    state = _json(folder / _STATE)
     if state.get("_indices_data_files"):
         raise RefusedError(
             f"{folder}: the dataset is a selection of rows of its files",
@@ -73,15 +96,17 @@ def read_saved_dataset(ask: Ask) -> Stored:
             found="`_indices_data_files` in state.json",
             remedy="save it with dataset.flatten_indices().save_to_disk(...).",
         )
-    files = [_inside(folder, entry) for entry in _list(folder / _STATE, state.get("_data_files"))]
+    return [_inside(folder, entry) for entry in _list(folder / _STATE, state.get("_data_files"))]
+
+
+def _arrow(folder: Path, files: list[Path]) -> Any:
+    pyarrow = _pyarrow(folder)
     try:
         table = pyarrow.concat_tables([_stream(pyarrow, file) for file in files])
         table.validate(full=True)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise damaged(folder, "the dataset", _SAVED, error) from None
-    features = info.get("features")
-    described = [folder / name for name in (_STATE, _INFO)]
-    return _stored(ask, table, features if isinstance(features, dict) else {}, digest_of([*described, *files]))
+    return table
 
 
 def _pyarrow(path: Path) -> Any:

@@ -34,6 +34,11 @@ def read_table(ask: Ask) -> Stored:
     return whole(path, x, y, sha256_of(path), "the table", f"column `{y_name}`")
 
 
+def table_names(ask: Ask) -> list[str]:
+    """The names of its columns."""
+    return _rows(ask.path)[0]
+
+
 def columns_of(path: Path, known: Sequence[str], x: str | tuple[str, ...], y: str | None) -> list[str]:
     """The input columns: those named, or all but the labels' where `x` is left at its default and no column has it."""
     if y is not None and y not in known:
