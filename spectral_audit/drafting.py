@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from .audit import Request
@@ -243,5 +244,5 @@ def _input_lines(seen: _Seen) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Text that YAML reads back as it is: JSON strings are YAML."""
-    return json.dumps(text, ensure_ascii=False)
+    """Text as YAML, in quotes only where it would be read as something else."""
+    return yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10**6)[1:-2]

@@ -92,6 +92,13 @@ def _source(ask: Ask) -> Source:
     try:
         if path.is_dir():
             return Source(ask.spec, path, b"", folder=True)
+        if path.exists() and not path.is_file():
+            raise RefusedError(
+                f"{path}: no regular file",
+                expected="a file or a folder",
+                found="a pipe or a device",
+                remedy="name the data itself in `data.path`.",
+            )
         with path.open("rb") as file:
             return Source(ask.spec, path, file.read(_START), folder=False)
     except FileNotFoundError:
