@@ -112,7 +112,8 @@ def _relative(data: DataSpec, named: str, folder: Path) -> str:
     if data.source == "function":
         file, colon, function = str(data.path).rpartition(":")
         return FUNCTION + (_from(folder, Path(file)) if file.endswith(".py") else file) + colon + function
-    return named if Path(named).is_absolute() else _from(folder, data.path)
+    far = Path(named).is_absolute() and not Path(named).is_relative_to(folder.absolute())
+    return named if far else _from(folder, data.path)
 
 
 def _from(folder: Path, path: Path) -> str:

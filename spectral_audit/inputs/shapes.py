@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 _IMAGE_SIZES = (28, 32, 64, 224)
-_LENGTHS = (16, 32, 64, 128, 256, 1024)
+_LENGTHS = (16, 32, 64, 128, 256, 1024, 8, 4)
 
 
 @dataclass(frozen=True)

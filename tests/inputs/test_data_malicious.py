@@ -76,6 +76,9 @@ def test_a_dataset_may_not_name_files_outside_its_folder(own):
             f"  found     {name!r}\n"
             "  remedy    treat it with suspicion; if it is yours, save it again with save_to_disk."
         )
+    held["_data_files"] = [{"filename": "gone.arrow"}]
+    state.write_text(json.dumps(held))
+    assert "cut short or damaged" in refusal(own, "data: {path: saved, split: test, x: image, y: label}")
     (own / "saved" / "dataset_dict.json").write_text('{"splits": ["../.."]}')
     assert "outside its folder" in refusal(own, 'data: {path: saved, split: "../.."}')
 

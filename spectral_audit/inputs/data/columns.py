@@ -75,10 +75,9 @@ def read_saved_dataset(ask: Ask) -> Stored:
     """The columns named by the spec, from the arrow files that the dataset's own description lists."""
     folder = _split(ask.path, ask.spec.data.split)
     files = _files(folder)
-    features = _json(folder / _INFO).get("features")
-    described = [folder / name for name in (_STATE, _INFO)]
-    sha256 = digest_of([*described, *files])
-    return _stored(ask, _arrow(folder, files), features if isinstance(features, dict) else {}, sha256)
+    table, features = _arrow(folder, files), _json(folder / _INFO).get("features")
+    sha256 = digest_of([folder / _STATE, folder / _INFO, *files])
+    return _stored(ask, table, features if isinstance(features, dict) else {}, sha256)
 
 
 def saved_names(ask: Ask) -> list[str]:
@@ -158,7 +157,7 @@ def _list(path: Path, value: Any) -> list[Any]:
 def _inside(folder: Path, entry: Any) -> Path:
     """A file of the dataset, which must lie in its folder."""
     name = entry.get("filename") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or "\0" in name or Path(name).name != name:
+    if not isinstance(name, str) or "\0" in name or name in ("", "..") or Path(name).name != name:
         raise RefusedError(
             f"{folder}: the dataset names a file outside its folder",
             expected="file names without a folder",
