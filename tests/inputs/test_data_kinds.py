@@ -1,5 +1,6 @@
 """Every kind of data, on files written by the libraries people use."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -349,3 +350,25 @@ def test_keys_that_do_not_apply_are_usage_errors(written, text, key):
 
 def test_every_example_of_the_page_is_yaml():
     assert all(isinstance(yaml.safe_load(text), dict) for text in EXAMPLES.values())
+
+
+def test_the_same_samples_give_the_same_report_in_every_kind(cli, written, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    torch.save({"head.weight": model[1].weight.detach(), "head.bias": model[1].bias.detach()}, tmp_path / "model.pt")
+    reports = []
+    for name in (name for name in EXAMPLES if name not in ("synthetic", "table")):
+        spec = written / "report.yaml"
+        spec.write_text(
+            f"model: {{builder: mlp, kwargs: {{inputs: 16, outputs: 3}}}}\ndata: {EXAMPLES[name]}\n"
+            f"input: {{scale: 1/255, layout: NHW}}\ntask: {{classes: {list(CLASSES)}}}\nsample: {{n: 9}}",
+            encoding="utf-8",
+        )
+        ran = cli("score", tmp_path / "model.pt", "--spec", spec, "-f", "json", "--trust", "code")
+        assert ran.code == 0, ran.err
+        report = json.loads(ran.out)
+        for key in ("path", "sha256", "kind"):
+            del report["data"][key]
+        del report["cost"]
+        reports.append(report)
+    assert len(reports) == 7
+    assert all(report == reports[0] for report in reports)
