@@ -330,6 +330,15 @@ def test_a_function_that_fails_is_quoted(tmp_path):
     )
 
 
+def test_a_function_has_a_name(written):
+    assert refusal(written, 'data: {path: "python:loader.py"}', consent=True) == (
+        "python:loader.py: names no function\n"
+        "  expected  python:file.py:function or python:package.module:function\n"
+        "  found     python:loader.py\n"
+        "  remedy    add the function: python:loader.py:load."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
