@@ -5,12 +5,14 @@ spec → checkpoint → model → probe → measurement → report. Nothing retu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from . import __version__
 from .errors import AuditError, RefusedError, UsageError
@@ -19,7 +21,8 @@ from .inputs.architecture import LoadedModel, build_model
 from .inputs.builders import find_builder
 from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
 from .inputs.dataset import Probe, load_probe
-from .inputs.spec import AuditSpec, find_spec, load_spec
+from .inputs.spec import SPEC_KEY, SYNTHETIC, AuditSpec, DataSpec, data_at, find_spec, load_spec, spec_in_metadata
+from .inputs.tokens import from_embedding
 from .lenses.attribution import AttributionSettings, Callback
 from .measure import Settings, measure
 from .memory import memory_budget
@@ -38,6 +41,7 @@ class Request:
 
     checkpoint: Path
     spec: Path | None = None
+    data: str | None = None
     arch: str | None = None
     arch_kwargs: dict[str, object] = field(default_factory=dict)
     weights: str | None = None
@@ -53,6 +57,22 @@ class Request:
     attribution: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a request names, opened and checked, with nothing measured yet.
+
+    `model` takes `x`: the loaded model and the probe's inputs, or, for tokens, both from the embedding's output on.
+    """
+
+    spec: AuditSpec
+    checkpoint: Checkpoint
+    loaded: LoadedModel
+    probe: Probe
+    model: nn.Module
+    x: Tensor
+    findings: tuple[Finding, ...]
+
+
 def audit(
     request: Request,
     progress: Progress = lambda stage, done, total: None,
@@ -63,9 +83,31 @@ def audit(
     Raises `UsageError` or `RefusedError`, whose message names the file it is about.
     """
     progress("load", 0, None)
-    spec = _spec(request)
     device = choose_device(request.device)
-    checkpoint = load_checkpoint(request.checkpoint, trust=request.trust, weights=request.weights or spec.model.weights)
+    opened = open_request(request)
+    with about(request.checkpoint, opened.probe):
+        found = measure(
+            opened.model,
+            opened.x,
+            opened.probe.y,
+            loss=opened.spec.task.loss,
+            settings=_settings(request, opened.spec, device, observe),
+            progress=progress,
+        )
+    return _report(request, opened, found, device)
+
+
+def open_request(request: Request) -> Opened:
+    """The checkpoint, its architecture and its data, as the first of these says: `--spec`, the spec beside the
+    checkpoint, the checkpoint's own metadata; where there is none of them, noise stands in for data.
+
+    Raises as `audit` does.
+    """
+    path = request.spec or find_spec(request.checkpoint)
+    stated = None if path is None else load_spec(path)
+    weights = request.weights or (stated.model.weights if stated else None)
+    checkpoint = load_checkpoint(request.checkpoint, trust=request.trust, weights=weights)
+    spec = _overridden(request, stated or _own_spec(checkpoint))
     loaded = build_model(
         checkpoint,
         spec.model,
@@ -74,39 +116,39 @@ def audit(
         arch_kwargs=request.arch_kwargs,
         trust=request.trust,
     )
-    probe = load_probe(spec)
+    probe = load_probe(spec, model=loaded.model, consent=request.trust != "none")
+    model, x, findings = loaded.model, probe.x, probe.findings
+    if not x.is_floating_point():
+        with about(request.checkpoint, probe):
+            model, x, said = from_embedding(model, x)
+        findings = (*findings, said)
+    return Opened(_with_loss(spec, model, x), checkpoint, loaded, probe, model, x, findings)
+
+
+@contextmanager
+def about(checkpoint: Path, probe: Probe) -> Iterator[None]:
+    """Errors from here on are about this checkpoint on this data, and say so."""
     try:
-        found = measure(
-            loaded.model,
-            probe.x,
-            probe.y,
-            loss=spec.task.loss,
-            settings=_settings(request, spec, device, observe),
-            progress=progress,
-        )
+        yield
     except AuditError as error:
         raise type(error)(
-            f"{request.checkpoint} on {probe.path}: {error.message}",
+            f"{checkpoint} on {probe.path}: {error.message}",
             expected=error.expected,
             found=error.found,
             remedy=error.remedy,
         ) from error
-    return _report(request, spec, checkpoint, loaded, probe, found, device)
 
 
-def _spec(request: Request) -> AuditSpec:
-    path = request.spec or find_spec(request.checkpoint)
-    if path is None:
-        # A missing checkpoint is the more useful thing to hear about.
-        if not request.checkpoint.exists():
-            load_checkpoint(request.checkpoint)
-        raise UsageError(
-            f"{request.checkpoint}: nothing says which data to audit it on",
-            expected=f"--spec FILE, or {request.checkpoint.stem}.audit.yaml or audit.yaml beside the checkpoint",
-            found="none of them",
-            remedy="write an audit.yaml; its one required key is data.path",
-        )
-    spec = load_spec(path)
+def _own_spec(checkpoint: Checkpoint) -> AuditSpec:
+    """What the checkpoint says of itself, else noise for data and defaults for the rest."""
+    own = checkpoint.metadata.get(SPEC_KEY)
+    if own is not None:
+        return spec_in_metadata(own, checkpoint.path)
+    return AuditSpec(data=data_at(DataSpec(Path()), SYNTHETIC, Path()))
+
+
+def _overridden(request: Request, spec: AuditSpec) -> AuditSpec:
+    """The spec with what the command line says otherwise."""
     n = spec.sample.n if request.n is None else request.n
     seed = spec.sample.seed if request.seed is None else request.seed
     if seed >= 2**63:
@@ -116,7 +158,21 @@ def _spec(request: Request) -> AuditSpec:
             found=f"{seed.bit_length()} bits",
             remedy="choose a smaller seed",
         )
-    return replace(spec, sample=replace(spec.sample, n=n, seed=seed))
+    data = spec.data if request.data is None else replace(data_at(spec.data, request.data, Path()), consent=True)
+    return replace(spec, data=data, sample=replace(spec.sample, n=n, seed=seed))
+
+
+def _with_loss(spec: AuditSpec, model: nn.Module, x: Tensor) -> AuditSpec:
+    """Where nobody stated the task, a model of one output is taken for a binary classifier."""
+    if spec.source is not None:
+        return spec
+    try:
+        with torch.no_grad():
+            out = model(x[:2])
+    except (Exception, SystemExit):  # noqa: BLE001 (what runs the model next says why it fails)
+        return spec
+    one = isinstance(out, Tensor) and (out.ndim == 1 or out.shape[-1] == 1)
+    return replace(spec, task=replace(spec.task, loss="bce")) if one else spec
 
 
 def choose_device(name: DeviceName) -> str:
@@ -187,15 +243,8 @@ def _functions(request: Request, spec: AuditSpec, methods: tuple[str, ...]) -> d
     return {name: find_builder(name, folder, returns="attributions", asked=asked) for name in own}
 
 
-def _report(
-    request: Request,
-    spec: AuditSpec,
-    checkpoint: Checkpoint,
-    loaded: LoadedModel,
-    probe: Probe,
-    found: Measurement,
-    device: str,
-) -> Report:
+def _report(request: Request, opened: Opened, found: Measurement, device: str) -> Report:
+    spec, checkpoint, loaded, probe = opened.spec, opened.checkpoint, opened.loaded, opened.probe
     notes = tuple(Finding("checkpoint.note", "info", note) for note in (*checkpoint.notes, *loaded.notes))
     return Report(
         schema=SCHEMA,
@@ -216,8 +265,10 @@ def _report(
             available=probe.available,
             seed=spec.sample.seed,
             strategy=spec.sample.strategy,
-            shape=tuple(probe.x.shape[1:]),
-            accuracy=found.accuracy,
+            shape=tuple(opened.x.shape[1:]),
+            accuracy=None if probe.y is None else found.accuracy,
+            kind=probe.kind,
+            synthetic=probe.synthetic,
         ),
         task=TaskInfo(
             type=spec.task.type,
@@ -225,7 +276,7 @@ def _report(
             outputs=found.outputs,
             loss_value=found.loss,
             gradient_norm=found.gradient_norm,
-            classes=_classes(request, spec, found.outputs),
+            classes=_classes(request, spec, found.outputs, probe.classes),
         ),
         engine=Engine(__version__, str(torch.__version__), device, request.dtype, found.regime),
         scales=found.scales,
@@ -235,12 +286,13 @@ def _report(
         spectra=found.spectra,
         attribution=found.attribution,
         layers=found.layers,
-        findings=(*found.findings, *notes),
+        findings=(*opened.findings, *found.findings, *notes),
         cost=found.cost,
     )
 
 
-def _classes(request: Request, spec: AuditSpec, outputs: int) -> tuple[str, ...]:
+def _classes(request: Request, spec: AuditSpec, outputs: int, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The spec's names, else those the data has, where there are as many as classes."""
     expected = max(2, outputs)
     if spec.task.classes and spec.task.type == "classification" and len(spec.task.classes) != expected:
         raise RefusedError(
@@ -249,4 +301,4 @@ def _classes(request: Request, spec: AuditSpec, outputs: int) -> tuple[str, ...]
             found=f"{len(spec.task.classes)}",
             remedy=f"correct task.classes in {spec.source}",
         )
-    return spec.task.classes
+    return spec.task.classes or (known if len(known) == expected else ())

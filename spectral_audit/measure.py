@@ -181,7 +181,7 @@ def _measure(
             curvature_status=status,
             undefined=frozenset(undefined),
         )
-    accuracy = _accuracy(subject, swept.outputs)
+    accuracy = accuracy_of(subject, swept.outputs)
     findings = [*hessian.findings, *data_findings(subject, swept.outputs, accuracy, predicted=y is None)]
     findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
     if not jacobian.spectral.any():
@@ -297,7 +297,8 @@ def _effective_ranks(
     }
 
 
-def _accuracy(subject: Subject, outputs: Tensor) -> float | None:
+def accuracy_of(subject: Subject, outputs: Tensor) -> float | None:
+    """The share of samples whose largest output (n, C) is their label's; `None` for regression."""
     if subject.loss == "mse":
         return None
     predicted = outputs.argmax(1) if subject.loss == "cross_entropy" else (outputs[:, 0] > 0).long()
@@ -350,4 +351,4 @@ def _cost(
     )
 
 
-__all__ = ["Settings", "Study", "measure"]
+__all__ = ["Settings", "Study", "accuracy_of", "measure"]

@@ -203,7 +203,11 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The probe set: the file, its hash, and the hash of the n samples as the model saw them."""
+    """The probe set: the data, its hash, and the hash of the n samples as the model saw them.
+
+    `kind` names the kind of data. When `synthetic`, the samples are noise: no figure is about the user's data, and no
+    verdict may rest on them. `accuracy` is `None` without labels.
+    """
 
     path: str
     sha256: str
@@ -214,6 +218,8 @@ class DataInfo:
     strategy: str
     shape: tuple[int, ...]
     accuracy: float | None
+    kind: str = ""
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -284,3 +290,41 @@ class Inspection:
     globals: tuple[str, ...] = ()
     unsafe_globals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers in a few words: dtype, shape of one sample, smallest and largest, mean and standard deviation."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a spec says, tried on one draw of its data and, where there is one, on a model.
+
+    `stored` are the drawn inputs as they are in the data, `inputs` as the model takes them; `classes` counts the
+    samples of each class in the draw, and is empty without class labels. The last four are `None` without a model;
+    `accuracy` is so without labels too.
+    """
+
+    spec: str
+    data: str
+    kind: str
+    available: int
+    n: int
+    stored: Values
+    inputs: Values
+    labels: str
+    classes: dict[str, int]
+    probe_sha256: str
+    model: str | None
+    architecture: str | None
+    outputs: int | None
+    accuracy: float | None
+    findings: tuple[Finding, ...]

@@ -625,7 +625,7 @@ SPOILED = [
     (bce_for_three_outputs, 2, ["model.pt", "task.loss", "3 outputs"]),
     (too_few_class_names, 3, ["model.pt", "task.classes", "3 names", "model.audit.yaml"]),
     (not_yaml, 2, ["model.audit.yaml", "YAML"]),
-    (no_spec, 2, ["model.pt", "--spec", "audit.yaml"]),
+    (no_spec, 3, ["model.pt", "holds weights only", "--arch"]),
     (spec_elsewhere, 2, ["other.yaml"]),
     (unknown_function, 2, ["net.py", "built", "make"]),
     (unknown_family, 2, ["resnets", "did you mean 'resnet'"]),

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gate",),
     ("reports",),
     ("audit",),
+    ("validation", "drafting"),
     ("batch",),
     ("cli",),
     ("__main__",),

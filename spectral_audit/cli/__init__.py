@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from spectral_audit import __version__
+from spectral_audit.cli.init import init
 from spectral_audit.cli.inspect import inspect
 from spectral_audit.cli.score import score
+from spectral_audit.cli.validate import validate
 
 app = typer.Typer(
     name="spectral-audit",
@@ -38,7 +40,7 @@ def _root(
     pass
 
 
-for _command in (score, inspect):
+for _command in (score, inspect, validate, init):
     app.command()(_command)
 
 

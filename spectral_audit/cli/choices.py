@@ -14,6 +14,13 @@ class Format(str, Enum):
     md = "md"
 
 
+class TextFormat(str, Enum):
+    """What a command without report files prints."""
+
+    rich = "rich"
+    json = "json"
+
+
 class TrustLevel(str, Enum):
     """What a file may do: `none` runs nothing from it, `code` admits exported programs and builders from a spec."""
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def score(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint to audit.", show_default=False)],
     spec: Annotated[Path | None, typer.Option(help="audit.yaml; by default the one beside the checkpoint.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data file, folder, python:file.py:function or synthetic; overrides the spec.")
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", "-f", help="What to print.")] = Format.rich,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory for the report in every format.")
@@ -55,8 +58,9 @@ def score(
         request = Request(
             checkpoint=checkpoint,
             spec=spec,
+            data=data,
             arch=arch,
-            arch_kwargs=_key_values(arch_kwargs or []),
+            arch_kwargs=key_values(arch_kwargs or []),
             weights=weights,
             trust=trust.value,
             n=n,
@@ -101,7 +105,8 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
         typer.echo(f"wrote {', '.join(str(path) for path in written)}", err=True)
 
 
-def _key_values(items: list[str]) -> dict[str, object]:
+def key_values(items: list[str]) -> dict[str, object]:
+    """Arguments of a builder from KEY=VALUE, the values in YAML; raises `UsageError` for anything else."""
     import yaml
 
     values: dict[str, object] = {}

@@ -1,32 +1,31 @@
-"""From a data file to the probe set: the samples an audit measures on, as the model sees them."""
+"""From data to the probe set: the samples an audit measures on, as the model sees them."""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
-from spectral_audit.inputs.archive import MAGIC, sha256_of
-from spectral_audit.inputs.spec import AuditSpec, DataSpec, TaskSpec
-
-Array = npt.NDArray[Any]
+from spectral_audit.errors import RefusedError, UsageError
+from spectral_audit.inputs.data import open_data
+from spectral_audit.inputs.data.stored import Array, Ask, Indices, require_numbers, shape
+from spectral_audit.inputs.labels import read_labels
+from spectral_audit.inputs.shapes import first_layer
+from spectral_audit.inputs.spec import AuditSpec
+from spectral_audit.results import Finding
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The probe set: `x` float32 (n, *shape), channels first and normalised, and its labels.
+    """The probe set: `x` float32 (n, *shape), channels first and normalised, or int64 tokens; and its labels.
 
-    `y` is int64 (n,) for classification, float32 (n, C) for regression, or `None`. `sha256` is the file's,
-    `probe_sha256` that of `x` and `y` themselves; `available` is the number of samples in the file.
+    `y` is int64 (n,) for classification, float32 (n, C) for regression, or `None`. `sha256` is the data's,
+    `probe_sha256` that of `x` and `y` themselves; `available` is the number of samples there are. `kind` names the
+    kind of data; `stored` says how the drawn inputs came: dtype, shape and range, before layout and normalisation.
+    `classes` are names the data has for its classes.
     """
 
     x: Tensor
@@ -35,191 +34,125 @@ class Probe:
     probe_sha256: str
     available: int
     path: str
+    kind: str
+    stored: Inputs
+    classes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the samples are noise, so that no figure is about the user's data."""
+        return self.kind == "synthetic"
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a kind of data file is recognised (by its first bytes and its name) and read into x and y."""
+class Inputs:
+    """The drawn inputs as stored: dtype, shape of one sample, smallest and largest value."""
 
-    matches: Callable[[bytes, Path], bool]
-    read: Callable[[DataSpec], tuple[Array, Array | None]]
+    dtype: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
 
 
-def load_probe(spec: AuditSpec) -> Probe:
+def load_probe(spec: AuditSpec, *, model: nn.Module | None = None, consent: bool = False) -> Probe:
     """Draw the probe set a spec describes.
 
-    Values become channels first, then (value · scale − mean) / std in float64, then float32. With n at least the
-    number of samples, all of them are taken; the order is always the file's.
+    Values become channels first, then (value · scale − mean) / std in float64, then float32; tokens stay as they are.
+    With n at least the number of samples, all of them are taken; the order is always that of the data. `model` tells
+    the shape of synthetic data and whether whole numbers are tokens; `consent` allows a function of the spec to run.
 
     Raises:
-        RefusedError: the file is missing, damaged, of no known kind, or its arrays cannot be a probe set.
-        UsageError: mean or std has a number of entries that is neither one nor the number of channels.
+        RefusedError: the data is missing, damaged, of no known kind, would run code, or cannot be a probe set.
+        UsageError: mean or std has a number of entries that is neither one nor the number of channels, or a key of
+            the spec does not apply to this data.
     """
-    path = spec.data.path
-    x, y = _kind(path).read(spec.data)
-    _require_numbers(path, spec.data.x, x)
-    if y is not None:
-        y = _labels(path, spec.data.y or "", y, spec.task, len(x))
-    chosen = _draw(spec, len(x), y)
-    inputs = _normalise(path, _channels_first(path, spec.input.layout, x)[chosen], spec)
+    kind, stored = open_data(Ask(spec, consent, model))
+    what = _what(spec)
+    y, names = (None, stored.names) if stored.y is None else read_labels(spec, stored)
+    chosen = _draw(spec, stored.samples, y)
+    x = stored.take(chosen)
+    if kind != "synthetic":
+        require_numbers(spec.data.path, stored.x_name, x)
+    if _is_tokens(spec, kind, x, model):
+        inputs = _tokens(what, stored.x_name, spec, x)
+    elif kind == "synthetic":
+        inputs = torch.from_numpy(x.astype(np.float32))
+    else:
+        inputs = _normalise(what, _channels_first(what, spec.input.layout or stored.layout, x), spec)
+    _require_applicable(what, kind, spec)
     labels = None if y is None else torch.from_numpy(np.ascontiguousarray(y[chosen]))
     return Probe(
         x=inputs,
         y=labels,
-        sha256=sha256_of(path),
+        sha256=stored.sha256,
         probe_sha256=_digest(inputs, labels),
-        available=len(x),
-        path=str(path),
+        available=stored.samples,
+        path=what,
+        kind=kind,
+        stored=Inputs(str(x.dtype), x.shape[1:], float(x.min()), float(x.max())),
+        classes=names,
+        findings=stored.findings,
     )
 
 
-def _kind(path: Path) -> Kind:
-    try:
-        if path.is_dir():
-            raise RefusedError(
-                f"{path}: not a data file",
-                expected=f"one of: {', '.join(DATASETS)}",
-                found="a directory",
-                remedy="name a .npz file in `data.path`.",
+def _what(spec: AuditSpec) -> str:
+    return f"python:{spec.data.path}" if spec.data.source == "function" else str(spec.data.path)
+
+
+def _require_applicable(what: str, kind: str, spec: AuditSpec) -> None:
+    """Keys that would be ignored are mistakes."""
+    keys = (
+        ("input.size", spec.input.size, kind in ("image folder", "parquet", "saved dataset"), "images"),
+        ("input.shape", spec.input.shape, kind == "synthetic", "synthetic data"),
+        ("data.split", spec.data.split, kind == "saved dataset", "datasets with splits"),
+    )
+    for key, value, fits, meant in keys:
+        if value is not None and not fits:
+            raise UsageError(
+                f"{spec.source or what}: `{key}` does not apply to this data",
+                expected=meant,
+                found=f"{what}: {kind}",
+                remedy=f"remove `{key}`.",
             )
-        with path.open("rb") as file:
-            start = file.read(64)
-    except FileNotFoundError:
-        raise RefusedError(
-            f"{path}: no such data file",
-            expected="the file named by `data.path`, relative to the spec",
-            found="nothing of that name",
-            remedy="correct `data.path`, or fetch the data.",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{path}: cannot be read", found=str(error), remedy="give a readable file.") from None
-    for kind in DATASETS.values():
-        if start and kind.matches(start, path):
-            return kind
-    raise RefusedError(
-        f"{path}: not a data file that is known here",
-        expected=f"one of: {', '.join(DATASETS)}",
-        found=f"a file that starts with {start[:12]!r}" if start else "an empty file (0 bytes)",
-        remedy="save the arrays with numpy.savez(path, x=x, y=y).",
-    )
 
 
-def _is_npz(start: bytes, path: Path) -> bool:
-    """A zip; one without any arrays in it starts with the end record."""
-    return start.startswith(MAGIC) or (start.startswith(b"PK\x05\x06") and path.suffix == ".npz")
+def _is_tokens(spec: AuditSpec, kind: str, x: Array, model: nn.Module | None) -> bool:
+    """Tokens where the spec says so, or where whole numbers meet a model that begins with an embedding."""
+    if spec.input.type is not None and kind != "synthetic":
+        return spec.input.type == "tokens"
+    return x.dtype.kind in "iu" and model is not None and isinstance(first_layer(model), nn.Embedding)
 
 
-def _read_npz(data: DataSpec) -> tuple[Array, Array | None]:
-    try:
-        with np.load(data.path, allow_pickle=False) as arrays:
-            x = _array(data.path, arrays, data.x, "x")
-            return x, None if data.y is None else _array(data.path, arrays, data.y, "y")
-    except AuditError:
-        raise
-    except Exception as error:  # noqa: BLE001 (NumPy parses headers with Python's own tokenizer: anything can come)
-        raise RefusedError(
-            f"{data.path}: the archive is cut short or damaged",
-            expected="an .npz file written by numpy.savez",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
-            remedy="copy or download the file again.",
-        ) from None
-
-
-def _array(path: Path, arrays: Any, name: str, key: str) -> Array:
-    known = list(arrays.files)
-    if name not in known:
-        without = " With no labels, set `data.y: null`." if key == "y" else ""
-        raise RefusedError(
-            f"{path}: holds no array `{name}`",
-            expected=f"the array named by `data.{key}`",
-            found=f"arrays {', '.join(known) or '(none)'}",
-            remedy=f"correct `data.{key}`; {nearest(name, known)}.{without}",
+def _tokens(what: str, name: str, spec: AuditSpec, x: Array) -> Tensor:
+    if spec.input.normalises or spec.input.layout is not None:
+        raise UsageError(
+            f"{spec.source or what}: tokens have no layout, scale, mean or std",
+            expected="`input.type: tokens` alone, or `input.type: values` for numbers that are no tokens",
+            found="`input` with other keys",
+            remedy="remove them, or set `input.type: values`.",
         )
-    try:
-        value = arrays[name]
-    except ValueError as error:
-        # NumPy says so in words only, and refuses before it unpickles anything.
-        if "Object arrays" not in str(error):
-            raise
+    tokens = x.astype(np.int64)
+    if (tokens != x).any():
+        first = tuple(int(i) for i in np.unravel_index(int((tokens != x).argmax()), x.shape))
         raise RefusedError(
-            f"{path}: array `{name}` holds Python objects, which only unpickling could read",
-            expected="numbers",
-            found="dtype object",
-            remedy="save it as one rectangular array of numbers.",
-        ) from None
-    if not isinstance(value, np.ndarray):
-        raise zipfile.BadZipFile(f"record {name} is no array")
-    return value
+            f"{what}: {name} holds no tokens",
+            expected="whole numbers",
+            found=f"{x[first]} at index {first}",
+            remedy="save token numbers, or remove `input.type: tokens`.",
+        )
+    return torch.from_numpy(np.ascontiguousarray(tokens))
 
 
-DATASETS: dict[str, Kind] = {
-    "npz": Kind(_is_npz, _read_npz),
-}
-
-
-def _require_numbers(path: Path, name: str, x: Array) -> None:
-    """Inputs must be a stack of at least one sample of finite real numbers."""
-    if x.dtype.kind not in "biuf":
-        raise _bad_array(path, name, "numbers", f"dtype {x.dtype}", "save it as integers or floats.")
-    if x.ndim < 2:
-        remedy = "reshape it: the first axis counts the samples."
-        raise _bad_array(path, name, "samples along the first axis, inputs along the others", _shape(x), remedy)
-    if x.size == 0:
-        raise _bad_array(path, name, "at least one sample", _shape(x), "save a data set with samples in it.")
-    _require_finite(path, name, x)
-
-
-def _require_finite(path: Path, name: str, values: Array) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-        found = f"{int(bad.sum())} NaN or infinite of {bad.size}, the first at index {first}"
-        raise _bad_array(path, name, "finite numbers", found, "remove or repair those samples.")
-
-
-def _labels(path: Path, name: str, y: Array, task: TaskSpec, samples: int) -> Array:
-    """Labels as the losses take them: int64 (n,) classes, or float32 (n, C) values."""
-    if y.dtype.kind not in "biuf":
-        raise _bad_array(path, name, "numbers", f"dtype {y.dtype}", "save labels as class numbers, 0 to C-1.")
-    if y.ndim == 0 or len(y) != samples:
-        found = f"{samples} inputs, labels of shape {y.shape}"
-        raise _bad_array(path, name, "one label for each sample", found, "save inputs and labels of the same samples.")
-    _require_finite(path, name, y)
-    if task.type == "regression":
-        if y.ndim > 2:
-            raise _bad_array(path, name, "values of shape (n,) or (n, C)", _shape(y), "flatten the outputs.")
-        with np.errstate(over="ignore"):
-            values = y.reshape(samples, -1).astype(np.float32)
-        _require_finite(path, name, values)
-        return values
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        remedy = "save class numbers (from one-hot rows: y.argmax(1)), or set `task.type: regression`."
-        raise _bad_array(path, name, "class numbers of shape (n,)", _shape(y), remedy)
-    classes = y.astype(np.int64)
-    if (classes != y).any():
-        first = int((classes != y).argmax())
-        remedy = "save class numbers, or set `task.type: regression`."
-        raise _bad_array(path, name, "whole class numbers", f"{y[first]} at index {first}", remedy)
-    outside = (classes < 0) | (classes > 1) if task.loss == "bce" else classes < 0
-    if outside.any():
-        first = int(outside.argmax())
-        found = f"{int(outside.sum())} others, the first {classes[first]} at index {first}"
-        expected = "labels 0 and 1, for the loss bce" if task.loss == "bce" else "class numbers from 0 up"
-        raise _bad_array(path, name, expected, found, "renumber the classes, or drop those samples.")
-    return classes
-
-
-def _channels_first(path: Path, layout: str | None, x: Array) -> Array:
+def _channels_first(what: str, layout: str | None, x: Array) -> Array:
     """Move the channel axis, named by the layout, to where models expect it: second."""
     if layout is None:
         return x
     if x.ndim != len(layout):
         raise RefusedError(
-            f"{path}: the inputs do not have the layout of the spec",
+            f"{what}: the inputs do not have the layout of the spec",
             expected=f"`input.layout: {layout}`, {len(layout)} axes",
-            found=f"{_shape(x)}, {x.ndim} axes",
+            found=f"{shape(x)}, {x.ndim} axes",
             remedy="correct `input.layout`, or leave it out to take the inputs as stored.",
         )
     if "C" not in layout:
@@ -227,14 +160,14 @@ def _channels_first(path: Path, layout: str | None, x: Array) -> Array:
     return np.moveaxis(x, layout.index("C"), 1)
 
 
-def _normalise(path: Path, x: Array, spec: AuditSpec) -> Tensor:
+def _normalise(what: str, x: Array, spec: AuditSpec) -> Tensor:
     mean = _per_channel(x, "mean", spec.input.mean, spec)
     std = _per_channel(x, "std", spec.input.std, spec)
     with np.errstate(over="ignore", invalid="ignore"):
         values = ((x.astype(np.float64) * spec.input.scale - mean) / std).astype(np.float32)
     if not np.isfinite(values).all():
         raise RefusedError(
-            f"{path}: the inputs do not fit float32 after normalisation",
+            f"{what}: the inputs do not fit float32 after normalisation",
             expected="numbers up to 3.4e38",
             found=f"inputs up to {np.abs(x).max():.3g}, scale {spec.input.scale:.3g}",
             remedy="correct `input.scale`, `input.mean` and `input.std`.",
@@ -254,7 +187,7 @@ def _per_channel(x: Array, key: str, values: tuple[float, ...], spec: AuditSpec)
     return np.asarray(values, dtype=np.float64).reshape(1, -1, *(1 for _ in x.shape[2:]))
 
 
-def _draw(spec: AuditSpec, available: int, y: Array | None) -> npt.NDArray[np.int64]:
+def _draw(spec: AuditSpec, available: int, y: Array | None) -> Indices:
     """The indices of the probe set, ascending."""
     n, strategy = spec.sample.n, spec.sample.strategy
     if n >= available or strategy == "first":
@@ -265,7 +198,7 @@ def _draw(spec: AuditSpec, available: int, y: Array | None) -> npt.NDArray[np.in
     return np.sort(generator.choice(available, n, replace=False))
 
 
-def _stratified(y: Array, n: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+def _stratified(y: Array, n: int, generator: np.random.Generator) -> Indices:
     """The same number from every class, as nearly as possible; what small classes lack, the others give."""
     classes, counts = np.unique(y, return_counts=True)
     share = np.zeros_like(counts)
@@ -292,11 +225,3 @@ def _digest(x: Tensor, y: Tensor | None) -> str:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(array.data)
     return digest.hexdigest()
-
-
-def _shape(x: Array) -> str:
-    return f"shape {x.shape}"
-
-
-def _bad_array(path: Path, name: str, expected: str, found: str, remedy: str) -> RefusedError:
-    return RefusedError(f"{path}: array `{name}` cannot be used", expected=expected, found=found, remedy=remedy)

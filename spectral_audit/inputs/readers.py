@@ -128,6 +128,32 @@ def numbers(*, above: float = -math.inf) -> Reader:
     return read
 
 
+def wholes(least: int) -> Reader:
+    """One whole number, or a list of them."""
+    one = whole(least)
+
+    def read(value: Any, place: Place) -> tuple[int, ...]:
+        if not isinstance(value, list):
+            return (one(value, place),)
+        if not value:
+            raise place.wrong("a whole number, or a list of them", value)
+        return tuple(one(item, place.at(str(i))) for i, item in enumerate(value))
+
+    return read
+
+
+def class_numbers(value: Any, place: Place) -> dict[str, int]:
+    """Class numbers by label: a mapping, or a list of labels in the order of their numbers."""
+    if isinstance(value, list):
+        found = {name: number for number, name in enumerate(names(value, place))}
+        if len(found) < len(value):
+            raise place.wrong("a list with every label once", value)
+        return found
+    if not isinstance(value, dict) or not value:
+        raise place.wrong("a mapping from labels to class numbers, or a list of labels", value)
+    return {str(label): whole(0)(number, place.at(str(label))) for label, number in value.items()}
+
+
 def names(value: Any, place: Place) -> tuple[str, ...]:
     """A list of names; digits such as the classes of MNIST may be written without quotes."""
     if not isinstance(value, list):
@@ -203,11 +229,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
 
 
 def parse(path: Path) -> Any:
-    """The YAML document as plain values."""
+    """The YAML document in a file as plain values."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        # A subclass of SafeLoader: it builds plain values only.
-        return yaml.load(text, Loader=_Loader)
+        blob = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such spec file",
@@ -222,6 +246,15 @@ def parse(path: Path) -> Any:
             found=error.strerror or str(error),
             remedy="give a readable file with --spec.",
         ) from None
+    return parse_text(blob, path)
+
+
+def parse_text(blob: bytes | str, path: Path) -> Any:
+    """The YAML document in a text that came from `path`, as plain values."""
+    try:
+        text = blob if isinstance(blob, str) else blob.decode("utf-8-sig")
+        # A subclass of SafeLoader: it builds plain values only.
+        return yaml.load(text, Loader=_Loader)
     # Impossible dates and numbers of thousands of digits are ValueErrors, endless nesting a RecursionError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         found = " ".join(str(error).split()) or type(error).__name__

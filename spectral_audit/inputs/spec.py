@@ -6,7 +6,7 @@ naming the file, the key, what was expected and what was found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from spectral_audit.explanations import METHODS
 from spectral_audit.inputs.readers import (
     Place,
     Reader,
+    class_numbers,
     free,
     names,
     number,
@@ -21,9 +22,11 @@ from spectral_audit.inputs.readers import (
     one_of,
     optional,
     parse,
+    parse_text,
     table,
     text,
     whole,
+    wholes,
 )
 
 Task = Literal["classification", "regression"]
@@ -34,6 +37,11 @@ SpaceName = Literal["input", "pixel"]
 
 LOSSES: dict[str, tuple[LossName, ...]] = {"classification": ("cross_entropy", "bce"), "regression": ("mse",)}
 LAYOUTS = ("NHWC", "NHW", "NCHW", "NLC", "NCL")
+# What `data.path` may be besides a path.
+SYNTHETIC = "synthetic"
+FUNCTION = "python:"
+# Where a safetensors checkpoint may carry its own spec.
+SPEC_KEY = "spectral_audit.spec"
 
 
 @dataclass(frozen=True)
@@ -47,21 +55,43 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The data file and the names of its inputs and labels; `y` is `None` where there are none."""
+    """The data and the names of its inputs and labels; `y` is `None` where there are none.
+
+    `source` says what `path` is: a file or folder, a `function` of the user's (`path` is then its name, looked up from
+    `folder`), or `synthetic` noise. `x` names one array or column, or several columns. `labels` maps stored labels, as
+    text, to class numbers. `consent` is true where the user named the data on the command line.
+    """
 
     path: Path
-    x: str = "x"
+    x: str | tuple[str, ...] = "x"
     y: str | None = "y"
+    source: Literal["path", "function", "synthetic"] = "path"
+    split: str | None = None
+    labels: dict[str, int] | None = None
+    folder: Path = Path()
+    consent: bool = False
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """From stored values to model inputs: channels first, then (value · scale − mean) / std, per channel or once."""
+    """From stored values to model inputs: channels first, then (value · scale − mean) / std, per channel or once.
+
+    Tokens are whole numbers that enter an embedding; they are taken as stored. `size` (height, width) resizes images,
+    `shape` is that of one synthetic sample as the model takes it.
+    """
 
     layout: str | None = None
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    size: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+    type: Literal["values", "tokens"] | None = None
+
+    @property
+    def normalises(self) -> bool:
+        """Whether values are changed on the way to the model."""
+        return (self.scale, self.mean, self.std) != (1.0, (0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -117,7 +147,7 @@ class AttributionSpec:
 
 @dataclass(frozen=True)
 class AuditSpec:
-    """Everything needed to audit one checkpoint; `source` is the YAML file it came from."""
+    """Everything needed to audit one checkpoint; `source` is the file it came from: YAML, or the checkpoint itself."""
 
     data: DataSpec
     model: ModelSpec = field(default_factory=ModelSpec)
@@ -155,6 +185,38 @@ def _version(value: Any, place: Place) -> int:
     return 1
 
 
+def _columns(value: Any, place: Place) -> str | tuple[str, ...]:
+    return names(value, place) if isinstance(value, list) and value else text(value, place)
+
+
+def _size(value: Any, place: Place) -> tuple[int, ...]:
+    """Height and width; one number stands for both."""
+    sides = wholes(1)(value, place)
+    if len(sides) > 2:
+        raise place.wrong("a height and a width, or one number for both", value)
+    return sides if len(sides) == 2 else sides * 2
+
+
+_DATA = table(
+    {
+        "path": text,
+        "x": _columns,
+        "y": optional(text),
+        "split": optional(text),
+        "labels": optional(class_numbers),
+    },
+    ("path",),
+)
+
+
+def _data(value: Any, place: Place) -> dict[str, Any]:
+    """Inputs in a `.npy` file of their own are their own path."""
+    named = value.get("x") if isinstance(value, dict) and "path" not in value else None
+    if isinstance(named, str) and named.endswith(".npy"):
+        value = {**value, "path": named}
+    return dict(_DATA(value, place))
+
+
 _ABSOLUTE = table(
     {"value": number(above=0), "norm": one_of("l2", "linf"), "space": one_of("input", "pixel")}, ("value",)
 )
@@ -170,13 +232,16 @@ def _radius(value: Any, place: Place) -> dict[str, Any]:
 _SECTIONS: dict[str, Reader] = {
     "version": _version,
     "model": table({"builder": optional(text), "kwargs": free, "weights": optional(text)}),
-    "data": table({"path": text, "x": text, "y": optional(text)}, ("path",)),
+    "data": _data,
     "input": table(
         {
+            "type": optional(one_of("values", "tokens")),
             "layout": optional(one_of(*LAYOUTS)),
             "scale": number(above=0),
             "mean": numbers(),
             "std": numbers(above=0),
+            "size": optional(_size),
+            "shape": optional(wholes(1)),
         }
     ),
     "task": table(
@@ -211,22 +276,48 @@ _DOCUMENT = table(_SECTIONS, ("data",))
 
 
 def load_spec(path: Path) -> AuditSpec:
-    """The audit described by a YAML file, with `data.path` taken relative to that file.
+    """The audit described by a YAML file, with the paths in `data` taken relative to that file.
 
     Raises `UsageError` for a file that cannot be read, is not YAML, repeats a key, or holds an unknown key or a bad
     value.
     """
-    place = Place(path)
-    keys = _DOCUMENT(parse(path), place)
+    return _spec(parse(path), path)
+
+
+def spec_in_metadata(text: str, checkpoint: Path) -> AuditSpec:
+    """The audit described in a checkpoint's own metadata, which may leave out `data`; raises as `load_spec` does."""
+    document = parse_text(text, checkpoint)
+    if isinstance(document, dict):
+        document = {"data": {"path": SYNTHETIC}, **document}
+    return _spec(document, checkpoint)
+
+
+def read_text(text: str, path: Path) -> AuditSpec:
+    """The audit described by a text that is to stand at `path`; raises as `load_spec` does."""
+    return _spec(parse_text(text, path), path)
+
+
+def data_at(data: DataSpec, text: str, folder: Path) -> DataSpec:
+    """The same arrays and labels, taken from what `text` names, looked up from `folder`."""
+    if text == SYNTHETIC:
+        return replace(data, path=Path(text), source="synthetic", folder=folder)
+    if text.startswith(FUNCTION):
+        return replace(data, path=Path(text.removeprefix(FUNCTION)), source="function", folder=folder)
+    return replace(data, path=folder / text, source="path", folder=folder)
+
+
+def _spec(document: Any, source: Path) -> AuditSpec:
+    place = Place(source)
+    keys = _DOCUMENT(document, place)
     data = keys["data"]
     return AuditSpec(
-        data=DataSpec(**{**data, "path": path.parent / data["path"]}),
+        data=data_at(DataSpec(**{**data, "path": Path()}), data["path"], source.parent),
         model=ModelSpec(**keys.get("model", {})),
         input=InputSpec(**keys.get("input", {})),
         task=_task(keys.get("task", {}), place.at("task")),
         sample=SampleSpec(**keys.get("sample", {})),
         attribution=_attribution(keys.get("attribution", {}), place.at("attribution")),
-        source=path,
+        source=source,
     )
 
 
