@@ -5,6 +5,7 @@ spec → checkpoint → model → probe → measurement → report. Nothing retu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,7 @@ class Request:
     arch_kwargs: dict[str, object] = field(default_factory=dict)
     weights: str | None = None
     trust: Trust = "none"
+    allow_partial: bool = False
     n: int | None = None
     seed: int | None = None
     device: DeviceName = "auto"
@@ -64,6 +66,7 @@ def audit(request: Request, progress: Progress = lambda stage, done, total: None
         arch=request.arch,
         arch_kwargs=request.arch_kwargs,
         trust=request.trust,
+        allow_partial=request.allow_partial,
     )
     probe = load_probe(spec)
     try:
@@ -157,7 +160,7 @@ def _report(
     found: Measurement,
     device: str,
 ) -> Report:
-    notes = tuple(Finding("checkpoint.note", "info", note) for note in (*checkpoint.notes, *loaded.notes))
+    notes = [Finding("checkpoint.note", "info", note) for note in (*checkpoint.notes, *loaded.notes)]
     return Report(
         schema=SCHEMA,
         model=ModelInfo(
@@ -168,6 +171,8 @@ def _report(
             architecture=loaded.architecture,
             dtypes=checkpoint.dtypes,
             trust=request.trust,
+            partial=bool(loaded.missing),
+            globals=checkpoint.globals,
         ),
         data=DataInfo(
             path=probe.path,
@@ -196,9 +201,23 @@ def _report(
         spectra=found.spectra,
         attribution=found.attribution,
         layers=found.layers,
-        findings=(*found.findings, *notes),
+        findings=(*_doubts(loaded), *found.findings, *notes),
         cost=found.cost,
     )
+
+
+def _doubts(loaded: LoadedModel) -> Iterator[Finding]:
+    """What makes the audited model another one than the file's, perhaps."""
+    if loaded.missing:
+        left = "; ".join(loaded.missing)
+        message = f"only a part of the weights was loaded, the rest is as the builder made it: {left}"
+        yield Finding("checkpoint.partial", "warning", message)
+    if loaded.assumed:
+        yield Finding(
+            "architecture.assumed",
+            "warning",
+            f"the architecture was recognised from names and shapes, which do not say: {'; '.join(loaded.assumed)}",
+        )
 
 
 def _classes(request: Request, spec: AuditSpec, outputs: int) -> tuple[str, ...]:

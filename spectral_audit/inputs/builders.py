@@ -84,6 +84,12 @@ def call_builder(builder: Builder, name: str, kwargs: dict[str, object], folder:
     return model
 
 
+def call_on_meta(builder: Builder, name: str, kwargs: dict[str, object]) -> nn.Module:
+    """The module of a built-in family without memory for its numbers: how large it would be."""
+    with torch.device("meta"):
+        return call_builder(builder, name, kwargs, Path())
+
+
 def _require_arguments(builder: Builder, name: str, kwargs: dict[str, object]) -> None:
     try:
         signature = inspect.signature(builder)

@@ -99,13 +99,9 @@ def _lenet(shapes: Shapes) -> Recognised | None:
         return None
     (_, first), (_, second) = convolutions
     side = isqrt(layers[0][1][1] // second[0])
-    fits = second[1] == first[0] and layers[0][1][1] == second[0] * side * side and _chained(layers)
-    if (
-        not fits
-        or first[2:] != (5, 5)
-        or second[2:] != (5, 5)
-        or not all(f"{n}.bias" in shapes for n, _ in convolutions)
-    ):
+    fits = second[1] == first[0] and layers[0][1][1] == second[0] * side * side
+    biased = all(f"{name}.bias" in shapes for name, _ in convolutions)
+    if not fits or not biased or first[2:] != (5, 5) or second[2:] != (5, 5):
         return None
     names = [name for name, _ in convolutions + layers]
     if names == ["conv1", "conv2", "linear1", "head"] and second[0] == 2 * first[0]:

@@ -11,12 +11,12 @@ import re
 import warnings
 
 import torch
-from torch import nn
 
 from spectral_audit.errors import RefusedError
 from spectral_audit.inputs.archive import ZIP_ERRORS, Archive
 from spectral_audit.inputs.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
+from spectral_audit.inputs.scripted import Scripted, UnsupportedError
 from spectral_audit.inputs.weights import broken
 
 _RECORDS = re.compile(
@@ -81,7 +81,14 @@ def _load(head: Head) -> Program:
     try:
         with head.path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module: nn.Module = torch.jit.load(file, map_location="cpu")
+            module = Scripted(torch.jit.load(file, map_location="cpu"))
+    except UnsupportedError as error:
+        raise RefusedError(
+            f"{head.path}: the TorchScript program does something that is not audited",
+            expected="torch's own operations on tensors, numbers and lists",
+            found=str(error),
+            remedy=_REMEDY,
+        ) from None
     except Exception as error:  # noqa: BLE001 (damaged code can fail in any way)
         raise RefusedError(
             f"{head.path}: the TorchScript program cannot be loaded",

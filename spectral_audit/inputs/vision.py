@@ -13,37 +13,53 @@ from spectral_audit.inputs.arguments import bad, require_positive
 _DEEPEST = 256
 
 
-class Bottleneck(nn.Module):
-    """Two or three convolutions beside a shortcut, as in torchvision: relu(F(x) + S(x)).
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, as in torchvision: relu(F(x) + S(x))."""
 
-    Plain: 3x3 (stride) and 3x3. Bottleneck: 1x1, 3x3 (stride, `groups`) and 1x1 to `planes`·4 channels.
-    """
-
-    def __init__(self, channels: int, planes: int, stride: int, inner: int, groups: int, *, deep: bool) -> None:
+    def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
-        out = planes * 4 if deep else planes
-        kernels = [(channels, inner, 1), (inner, inner, 3), (inner, out, 1)] if deep else []
-        kernels = kernels or [(channels, out, 3), (out, out, 3)]
-        strided = 1 if deep else 0
-        for k, (before, after, size) in enumerate(kernels):
-            step, split = stride if k == strided else 1, groups if deep and size == 3 else 1
-            conv = nn.Conv2d(before, after, size, step, size // 2, groups=split, bias=False)
-            self.add_module(f"conv{k + 1}", conv)
-            self.add_module(f"bn{k + 1}", nn.BatchNorm2d(after))
-        self.steps = len(kernels)
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
         self.relu = nn.ReLU()
-        self.downsample: nn.Module | None = None
-        if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.downsample = _shortcut(channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, h, w) → (n, out, ⌈h/stride⌉, ⌈w/stride⌉)."""
-        inner = x
-        for k in range(1, self.steps + 1):
-            inner = self.get_submodule(f"bn{k}")(self.get_submodule(f"conv{k}")(inner))
-            inner = self.relu(inner) if k < self.steps else inner
-        out: Tensor = self.relu(inner + (x if self.downsample is None else self.downsample(x)))
+        inner = self.relu(self.bn1(self.conv1(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out: Tensor = self.relu(self.bn2(self.conv2(inner)) + shortcut)
         return out
+
+
+class Bottleneck(nn.Module):
+    """A 1x1, a 3x3 (stride, `groups`) and a 1x1 convolution beside a shortcut, as in torchvision: relu(F(x) + S(x))."""
+
+    def __init__(self, channels: int, out: int, stride: int, inner: int, groups: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU()
+        self.downsample = _shortcut(channels, out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) → (n, out, ⌈h/stride⌉, ⌈w/stride⌉)."""
+        inner = self.relu(self.bn1(self.conv1(x)))
+        inner = self.relu(self.bn2(self.conv2(inner)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out: Tensor = self.relu(self.bn3(self.conv3(inner)) + shortcut)
+        return out
+
+
+def _shortcut(channels: int, out: int, stride: int) -> nn.Module | None:
+    if stride == 1 and channels == out:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
 def torchvision_resnet(
@@ -85,12 +101,13 @@ def torchvision_resnet(
     current = width
     for stage, count in enumerate(blocks):
         planes = width * 2**stage
-        inner = int(planes * group_width / 64) * groups
-        parts = []
+        out, inner = planes * 4 if bottleneck else planes, int(planes * group_width / 64) * groups
+        parts: list[nn.Module] = []
         for block in range(count):
             stride = 2 if stage and not block else 1
-            parts.append(Bottleneck(current, planes, stride, inner, groups, deep=bottleneck))
-            current = planes * 4 if bottleneck else planes
+            wide = Bottleneck(current, out, stride, inner, groups) if bottleneck else BasicBlock(current, out, stride)
+            parts.append(wide)
+            current = out
         layers[f"layer{stage + 1}"] = nn.Sequential(*parts)
     layers["avgpool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
