@@ -41,11 +41,13 @@ class FixedBatch(nn.Module):
         """(n, *shape) → (n, outputs), for any n."""
         if x.shape[1:] != self.shape:
             raise RuntimeError(f"the program was exported for samples of shape {self.shape}, not {tuple(x.shape[1:])}")
-        if self.size in (None, len(x)):
+        if self.size is None:
             return self._run(x)
         missing = -len(x) % self.size
         filled = torch.cat([x, x[-1:].expand(missing, *self.shape)]) if missing else x
-        return torch.cat([self._run(part) for part in filled.split(self.size)])[: len(x)]
+        # In the layout it was exported with, which its views rely on.
+        parts = [part.clone(memory_format=torch.contiguous_format) for part in filled.split(self.size)]
+        return torch.cat([self._run(part) for part in parts])[: len(x)]
 
     def _run(self, x: Tensor) -> Tensor:
         out: Tensor = fx.Interpreter(self, graph=self.graph).run(x)

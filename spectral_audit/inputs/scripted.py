@@ -50,6 +50,7 @@ _PLAIN: dict[str, Function] = {
     "prim::TupleConstruct": lambda *items: items,
     "prim::TupleIndex": operator.getitem,
     "prim::unchecked_cast": lambda value: value,
+    "prim::type": lambda device: device.type,
     "prim::Uninitialized": lambda: None,
     "prim::Print": lambda *ignored: None,
 }

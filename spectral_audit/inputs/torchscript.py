@@ -20,7 +20,7 @@ from spectral_audit.inputs.scripted import Scripted, UnsupportedError
 from spectral_audit.inputs.weights import broken
 
 _RECORDS = re.compile(
-    r"data\.pkl|constants\.pkl|attributes\.pkl|(?:data|constants)/\d+|code/[\w./]+\.py(?:\.debug_pkl)?"
+    r"(?:data|constants|traced_inputs)(?:\.pkl|/\d+)|code/[\w./]+\.py(?:\.debug_pkl)?"
     r"|version|byteorder|\.format_version|\.storage_alignment|\.data/[^/]+|extra/.+"
 )
 _REMEDY = f"{SAVE_STATE_DICT[:-1]}; or export it: torch.export.save(torch.export.export(model, inputs), 'm.pt2')."

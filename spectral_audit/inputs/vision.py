@@ -168,7 +168,7 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, size, size) → (n, outputs), from the class token."""
         tokens = self.patch_embed(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(x.size(0), -1, -1), tokens], 1) + self.pos_embed
         out: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
         return out
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from spectral_audit.errors import UsageError
 from spectral_audit.linalg.batched import BatchedRitz, batched_lanczos
 from spectral_audit.results import UNDEFINED, Attribution, Curvature, Drift, Estimate
-from spectral_audit.subject import Subject, exact_arithmetic, leaf
+from spectral_audit.subject import Subject, exact_arithmetic
 
 _TOP_SHARE = 0.1
 _CURVATURE_STEPS = 12
@@ -78,7 +78,7 @@ class AttributionMap:
         """Attributions, shaped like `x` (n, *shape), and predicted classes (n,)."""
         attributions, predictions = [], []
         for where in self.subject.chunks():
-            part = leaf(x[where])
+            part = self.subject.leaf(x[where])
             f = self.subject.forward(part)
             (a,) = torch.autograd.grad(f.gather(1, self.target[where][:, None]).sum(), part, materialize_grads=True)
             attributions.append(a.contiguous())
