@@ -14,8 +14,8 @@ from spectral_audit.errors import RefusedError, UsageError, nearest
 from spectral_audit.inputs.builders import call_builder, call_on_meta, find_builder, is_builtin
 from spectral_audit.inputs.checkpoint import Checkpoint, Trust
 from spectral_audit.inputs.families import FAMILIES
-from spectral_audit.inputs.filling import fill, require_modest, shapes_of
-from spectral_audit.inputs.huggingface import build_described, describe, is_transformers, timm_name
+from spectral_audit.inputs.filling import fill, listed, misfit, require_modest, shapes_of
+from spectral_audit.inputs.huggingface import describe, described_model, is_transformers, timm_name
 from spectral_audit.inputs.inspection import ARCHITECTURE_KEY
 from spectral_audit.inputs.recognise import recognise
 from spectral_audit.inputs.spec import ModelSpec
@@ -92,9 +92,15 @@ def _described(checkpoint: Checkpoint, *, allow_partial: bool) -> LoadedModel | 
     if checkpoint.config is None or not is_transformers(checkpoint.config):
         return None
     name = describe(checkpoint.config)
-    model = build_described(checkpoint.path, checkpoint.config).to(torch.float32)
-    filled = fill(checkpoint, model, name, allow_partial=allow_partial)
-    return LoadedModel(model.eval(), name, filled.notes, missing=filled.missing)
+    described = described_model(checkpoint.path, checkpoint.config)
+    require_modest(checkpoint, name, described.empty())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, left = described.load()
+    problems = [line for what, names in left.items() for line in listed(what, names)]
+    if problems and not allow_partial:
+        raise misfit(checkpoint, name, "\n".join(problems))
+    return LoadedModel(model.eval(), name, (), missing=tuple(problems))
 
 
 def _built(checkpoint: Checkpoint, plan: _Plan) -> nn.Module:

@@ -225,8 +225,10 @@ def _piece(folder: Path, piece: _Piece) -> Tensor:
         file.seek(piece.start)
         blob = file.read(piece.length)
     scan = _scan(blob)
+    if scan.unsafe:
+        raise ValueError(f"a pickle that would run code: {', '.join(scan.unsafe[:8])}")
     if not scan.safe:
-        raise ValueError(f"a pickle that would run code: {', '.join(scan.unsafe[:8]) or 'damaged'}")
+        raise ValueError("bytes that torch.save did not write, or that were damaged since")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         part = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)

@@ -49,21 +49,21 @@ def fill(checkpoint: Checkpoint, model: nn.Module, plan: str, *, allow_partial: 
     absent = [n for n in wanted if n not in tensors and n not in counters]
     unknown = [n for n in tensors if n not in wanted]
     problems = [
-        *_listed("missing from the checkpoint", absent),
-        *_listed("unknown to the model", unknown),
-        *_listed("of another shape", [f"{n} (file {_shape(tensors[n])}, model {_shape(wanted[n])})" for n in shaped]),
-        *_listed("stored as whole numbers", [f"{n} ({str(tensors[n].dtype).removeprefix('torch.')})" for n in whole]),
+        *listed("missing from the checkpoint", absent),
+        *listed("unknown to the model", unknown),
+        *listed("of another shape", [f"{n} (file {_shape(tensors[n])}, model {_shape(wanted[n])})" for n in shaped]),
+        *listed("stored as whole numbers", [f"{n} ({str(tensors[n].dtype).removeprefix('torch.')})" for n in whole]),
     ]
     fitting = {n: t for n, t in tensors.items() if n in wanted and n not in shaped and n not in whole}
     if problems and not (allow_partial and fitting):
-        raise _misfit(checkpoint, plan, "\n".join(problems))
+        raise misfit(checkpoint, plan, "\n".join(problems))
     kept = {name: wanted[name] for name in (*counters, *absent, *shaped, *whole)}
     try:
         model.load_state_dict({**kept, **fitting}, strict=True)
     except AuditError:
         raise
     except Exception as error:
-        raise _misfit(checkpoint, plan, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise misfit(checkpoint, plan, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
     if any(tensor.dtype == torch.float64 for tensor in fitting.values()):
         notes.append("float64 weights rounded to float32")
     if counters:
@@ -78,7 +78,7 @@ def require_modest(checkpoint: Checkpoint, plan: str, model: nn.Module) -> None:
     claimed = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
     stored = sum(t.numel() * t.element_size() for t in checkpoint.tensors.values())
     if claimed > max(_ALWAYS_FINE, _LARGEST_RATIO * stored):
-        raise _misfit(checkpoint, plan[:300], f"a model of {claimed} bytes for {stored} bytes of weights")
+        raise misfit(checkpoint, plan[:300], f"a model of {claimed} bytes for {stored} bytes of weights")
 
 
 def _wanted(checkpoint: Checkpoint, model: nn.Module, plan: str) -> dict[str, Tensor]:
@@ -86,9 +86,9 @@ def _wanted(checkpoint: Checkpoint, model: nn.Module, plan: str) -> dict[str, Te
         wanted = model.state_dict()
         lazy = [name for name, value in wanted.items() if isinstance(value, Tensor) and is_lazy(value)]
     except Exception as error:
-        raise _misfit(checkpoint, plan, f"{type(error).__name__}: {error}") from error
+        raise misfit(checkpoint, plan, f"{type(error).__name__}: {error}") from error
     if lazy:
-        raise _misfit(checkpoint, plan, f"layers without a shape yet: {', '.join(lazy[:_LISTED])}")
+        raise misfit(checkpoint, plan, f"layers without a shape yet: {', '.join(lazy[:_LISTED])}")
     return {name: value for name, value in wanted.items() if isinstance(value, Tensor)}
 
 
@@ -117,7 +117,8 @@ def _shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def _listed(what: str, names: Iterable[str]) -> list[str]:
+def listed(what: str, names: Iterable[str]) -> list[str]:
+    """A line on the names of one kind of difference; none where there is no difference."""
     names = list(names)
     if not names:
         return []
@@ -125,7 +126,8 @@ def _listed(what: str, names: Iterable[str]) -> list[str]:
     return [f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}"]
 
 
-def _misfit(checkpoint: Checkpoint, plan: str, found: str) -> RefusedError:
+def misfit(checkpoint: Checkpoint, plan: str, found: str) -> RefusedError:
+    """The refusal for weights that are not those of the architecture."""
     return RefusedError(
         f"{checkpoint.path}: its weights do not fit {plan}",
         expected="the same names and shapes in the file and in the model",

@@ -5,17 +5,20 @@ Transformers builds the architecture from its own classes, never from code in th
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import logging
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import RefusedError
 from spectral_audit.inputs.contents import Contents, Head
 from spectral_audit.inputs.sharded import open_weights, weights_in
 
@@ -28,7 +31,7 @@ def is_described(head: Head) -> bool:
 
 
 def open_described(head: Head) -> Contents:
-    """The weights, and the description that `build_described` takes."""
+    """The weights, and the description that `described_model` takes."""
     config = _config(head.path / "config.json")
     weights = weights_in(head)
     if weights is None:
@@ -37,6 +40,13 @@ def open_described(head: Head) -> Contents:
             expected="model.safetensors, pytorch_model.bin, or an index of shards",
             found=", ".join(sorted(head.folder or ())[:8]),
             remedy="download the weights into this directory.",
+        )
+    if head.holds("adapter_config.json"):
+        raise RefusedError(
+            f"{head.path}: holds an adapter for another model",
+            expected="a whole model",
+            found="adapter_config.json",
+            remedy="merge the adapter where it was trained, with model.merge_and_unload(), and save the result.",
         )
     contents = open_weights(weights)
     return replace(contents, config=config, files=(head.path / "config.json", *contents.files))
@@ -60,16 +70,25 @@ def describe(config: dict[str, object]) -> str:
     return f"{named} (transformers)"
 
 
-def build_described(path: Path, config: dict[str, object]) -> nn.Module:
-    """The architecture, by transformers' own class of that name, which returns its logits.
+@dataclass(frozen=True)
+class Described:
+    """A model of transformers: an empty one of its size, and one with the directory's weights and what did not fit."""
 
-    Raises `RefusedError` for code of the directory's own, an unknown architecture, or when transformers is missing.
+    empty: Callable[[], nn.Module]
+    load: Callable[[], tuple[nn.Module, dict[str, list[str]]]]
+
+
+def described_model(path: Path, config: dict[str, object]) -> Described:
+    """Transformers' own class for a directory, made to return its logits.
+
+    Weights go through the library's loader, which knows the names that its models had in earlier versions. Raises
+    `RefusedError` for code of the directory's own, an unknown architecture, or when transformers is missing.
     """
     _require_no_code(path, config)
     # Set before the library is imported: what is not in the directory shall not be fetched.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        import transformers
+        transformers: Any = importlib.import_module("transformers")
     except ImportError:
         raise RefusedError(
             f"{path}: its architecture is one of the transformers library, which is not installed",
@@ -79,7 +98,7 @@ def build_described(path: Path, config: dict[str, object]) -> nn.Module:
         ) from None
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    kind = getattr(transformers, name, None) if name.isidentifier() else None
+    kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise RefusedError(
             f"{path}: transformers {transformers.__version__} has no such architecture",
@@ -87,22 +106,45 @@ def build_described(path: Path, config: dict[str, object]) -> nn.Module:
             found=name or "no name",
             remedy="update transformers, or give the architecture with --arch.",
         )
+    here = {"trust_remote_code": False, "local_files_only": True}
+    # Eager attention: fused kernels have no second derivative, and some would be fetched.
+    eager = {"attn_implementation": "eager"}
+
+    def empty() -> nn.Module:
+        with _building(path, name), torch.device("meta"):
+            model: nn.Module = kind._from_config(transformers.AutoConfig.from_pretrained(path, **here), **eager)
+        return model
+
+    def load() -> tuple[nn.Module, dict[str, list[str]]]:
+        with _building(path, name):
+            model, info = kind.from_pretrained(
+                path, **here, **eager, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+        model.register_forward_hook(_logits)
+        said = {"missing_keys": "missing from the checkpoint", "unexpected_keys": "unknown to the model"}
+        said |= {"mismatched_keys": "of another shape", "error_msgs": "not loaded"}
+        return model, {words: sorted(map(str, info[key])) for key, words in said.items() if info.get(key)}
+
+    return Described(empty, load)
+
+
+@contextlib.contextmanager
+def _building(path: Path, name: str) -> Iterator[None]:
+    """Whatever the library says against a config.json or the weights is a refusal; its log is not the user's."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        known = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-        # Eager attention: fused kernels have no second derivative, and some would be fetched.
-        build: Callable[..., nn.Module] = kind._from_config
-        model = build(known, attn_implementation="eager")
-    except AuditError:
-        raise
+        yield
     except Exception as error:
         raise RefusedError(
             f"{path}: its architecture cannot be built",
-            expected=f"a config.json that {name} takes",
+            expected=f"a config.json and weights that {name} takes",
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
             remedy="correct config.json, or give the architecture with --arch.",
         ) from error
-    model.register_forward_hook(_logits)
-    return model
+    finally:
+        logger.setLevel(before)
 
 
 def _logits(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -130,7 +172,7 @@ def _config(path: Path) -> dict[str, object]:
 def _require_no_code(path: Path, config: dict[str, object]) -> None:
     """Refuse a description that asks for code of its own, or for kernels from a repository."""
     kernels = [key for key, value in config.items() if "attn_implementation" in key and "/" in str(value)]
-    asked = ["auto_map"] * ("auto_map" in config) + kernels
+    asked = [key for key in ("auto_map", "quantization_config") if key in config] + kernels
     if asked:
         raise RefusedError(
             f"{path}: its config.json asks for code that is not part of transformers; it was not run",
