@@ -99,7 +99,8 @@ def described_model(path: Path, config: dict[str, object]) -> Described:
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
     kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
         raise RefusedError(
             f"{path}: transformers {transformers.__version__} has no such architecture",
             expected="`architectures` in config.json: a model class of the library",

@@ -68,7 +68,7 @@ def _overdrawn(head: Head) -> RefusedError | None:
     """The refusal for a header that claims more bytes than there are; `None` when that is not what is wrong."""
     length = int.from_bytes(head.start[:8], "little")
     claimed = 8 + length
-    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError, TypeError, LookupError):
         with head.path.open("rb") as file:
             header = json.loads(file.read(min(claimed, head.size))[8:])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
