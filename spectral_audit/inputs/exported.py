@@ -25,6 +25,7 @@ from spectral_audit.inputs.archive import MAGIC, ZIP_ERRORS, Archive, open_archi
 from spectral_audit.inputs.contents import Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
 from spectral_audit.inputs.program import runnable, trained
+from spectral_audit.inputs.quiet import silenced
 from spectral_audit.results import TensorInfo
 
 _EXPORT_AGAIN = "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')."
@@ -182,7 +183,7 @@ def _listing(configs: dict[str, dict[str, Any]]) -> Iterator[TensorInfo]:
 def _load(path: Path, archive: Archive) -> Program:
     """The program as a module that takes any batch."""
     try:
-        with _weights_only(), warnings.catch_warnings():
+        with _weights_only(), silenced("torch.export"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.load(archive.copy())
             module, notes = runnable(program)

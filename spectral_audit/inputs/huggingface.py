@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from torch import nn
 
 from spectral_audit.errors import RefusedError
 from spectral_audit.inputs.contents import Contents, Head
+from spectral_audit.inputs.quiet import silenced
 from spectral_audit.inputs.sharded import open_weights, weights_in
 
 _INSTALL = "pip install 'spectral-audit[hf]'"
@@ -131,12 +131,10 @@ def described_model(path: Path, config: dict[str, object]) -> Described:
 
 @contextlib.contextmanager
 def _building(path: Path, name: str) -> Iterator[None]:
-    """Whatever the library says against a config.json or the weights is a refusal; its log is not the user's."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Whatever the library says against a config.json or the weights is a refusal."""
     try:
-        yield
+        with silenced("transformers"):
+            yield
     except Exception as error:
         raise RefusedError(
             f"{path}: its architecture cannot be built",
@@ -144,8 +142,6 @@ def _building(path: Path, name: str) -> Iterator[None]:
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
             remedy="correct config.json, or give the architecture with --arch.",
         ) from error
-    finally:
-        logger.setLevel(before)
 
 
 def _logits(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -255,6 +255,33 @@ def test_several_state_dicts_need_a_name(tmp_path):
     assert "critic, generator" in refused(path)
 
 
+def test_state_dicts_are_found_one_level_deeper(tmp_path):
+    path = tmp_path / "model.pt"
+    state, shadow = net().state_dict(), {"w": torch.ones(2)}
+    torch.save({"model": state, "ema": {"shadow": shadow, "decay": 0.9}}, path)
+    checkpoint = load_checkpoint(path)
+    assert_same(checkpoint, state)
+    assert "it also holds ema.shadow" in checkpoint.notes[0]
+    assert_same(load_checkpoint(path, weights="ema.shadow"), shadow)
+    torch.save({"state": {"model": state, "optimizer": {"m": torch.ones(2)}}, "optimizer": shadow, "rng": {}}, path)
+    assert_same(load_checkpoint(path), state)
+    torch.save({"a": {"b": state, "c": shadow}}, path)
+    assert "a.b, a.c" in refused(path)
+    torch.save({"a": {"b": {"c": state}}}, path)
+    assert "holds no state dict" in refused(path)
+
+
+def test_a_module_inside_a_checkpoint_is_one_of_its_candidates(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"model": net().half(), "epoch": 3}, path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.brings == "pickled Sequential"
+    assert checkpoint.dtypes == ("float16",)
+    assert [note.split("`")[1] for note in checkpoint.notes if "`" in note] == ["model"]
+    assert all(p.dtype == torch.float32 for p in checkpoint.program.parameters())
+    assert [t.name for t in inspect_checkpoint(path).tensors] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
 def test_a_name_is_refused_where_there_is_nothing_to_choose(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(net().state_dict(), path)
