@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import random
 import resource
 import shutil
@@ -305,9 +306,9 @@ def _no_warnings() -> Iterator[None]:
 # --- the campaign --------------------------------------------------------------------------------------------------
 
 
-def campaign(cases: range, seed: int, workers: int) -> Tally:
+def campaign(cases: range, seed: int, workers: int, show: Callable[[Tally, int], None] | None = None) -> Tally:
     """Run the cases in worker processes; one that hangs or dies is replaced, and its case is a failure."""
-    tally = Tally()
+    tally, done = Tally(), 0
     with tempfile.TemporaryDirectory() as name:
         shared = Path(name)
         files = originals(shared)
@@ -320,6 +321,9 @@ def campaign(cases: range, seed: int, workers: int) -> Tally:
                 if ended is None:
                     continue
                 _count(tally, worker.case, ended)
+                done += 1
+                if show and done % 500 == 0:
+                    show(tally, done)
                 if not worker.give(next(todo, None)):
                     busy.remove(worker)
         for worker in pool:
@@ -356,7 +360,7 @@ class _Worker:
     def give(self, case: int | None) -> bool:
         if case is None:
             return False
-        self.case, self.waited, self.looked = case, 0.0, time.monotonic()
+        self.case, self.used, self.looked = case, self._seconds(), time.monotonic()
         self.pipe.send(case)
         return True
 
@@ -366,15 +370,21 @@ class _Worker:
             if self.pipe.poll(0.02):
                 found: Ended = self.pipe.recv()
                 return found
-            # A machine that was paused itself has not waited.
-            now = time.monotonic()
-            self.waited, self.looked = self.waited + min(now - self.looked, 1.0), now
-            if self.waited < SECONDS:
+            # A process that was paused has not hung: what counts is the time it computed.
+            if self._seconds() - self.used < SECONDS and time.monotonic() - self.looked < 30 * SECONDS:
                 return None
         what = "hang" if self.process.is_alive() else f"died with code {self.process.exitcode}"
         self.stop()
         self._start()
-        return Ended(("unknown", what, what), what, 0, self.waited)
+        return Ended(("unknown", what, what), what, 0, SECONDS)
+
+    def _seconds(self) -> float:
+        """The processor time that the process has used."""
+        try:
+            used = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return 0.0
+        return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.kill()
@@ -409,7 +419,9 @@ def report(tally: Tally, cases: int, seed: int) -> str:
     total = sum(tally.counts.values(), Counter())
     lines.append("| all | " + " | ".join(f"{total[code]:,}" for code in columns) + " |")
     lines += ["", f"Peak memory of a worker {tally.peak / 2**20:.0f} MiB; slowest case {tally.slowest:.1f} s.", ""]
-    lines.append(f"Failures (another exit code, a traceback, over {SECONDS:.0f} s or 2 GiB): {len(tally.failures)}.")
+    lines.append(
+        f"Failures (another exit code, a traceback, over {SECONDS:.0f} s of processor time or 2 GiB): {len(tally.failures)}."
+    )
     lines += [f"- {failure}" for failure in tally.failures[:50]]
     return "\n".join(lines) + "\n"
 
@@ -422,11 +434,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    tally = campaign(range(options.first, options.first + options.cases), options.seed, options.workers)
-    text = report(tally, options.cases, options.seed)
-    sys.stdout.write(text)
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+
+    def show(tally: Tally, done: int) -> None:
+        if options.output:
+            options.output.write_text(report(tally, done, options.seed), encoding="utf-8")
+        sys.stderr.write(f"{done} cases, {len(tally.failures)} failures\n")
+
+    tally = campaign(range(options.first, options.first + options.cases), options.seed, options.workers, show)
+    show(tally, options.cases)
+    sys.stdout.write(report(tally, options.cases, options.seed))
     sys.exit(bool(tally.failures))
 
 

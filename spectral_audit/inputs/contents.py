@@ -61,7 +61,7 @@ class Contents:
     """A recognised checkpoint: its pickles' globals, and the ways to load it.
 
     `read` gives the stored object and `program` a model that needs no architecture; neither may be called before
-    `admitted` has let the file pass. `tensors` lists them where the format says so without loading; `refusal` is set
+    `refusal_of` has let the file pass. `tensors` lists them where the format says so without loading; `refusal` is set
     for what is never loaded, `consent` for what needs trust. `files` are those the checkpoint consists of, where it is
     more than one; `config` is the description of the architecture that came with it.
     """
