@@ -419,9 +419,8 @@ def report(tally: Tally, cases: int, seed: int) -> str:
     total = sum(tally.counts.values(), Counter())
     lines.append("| all | " + " | ".join(f"{total[code]:,}" for code in columns) + " |")
     lines += ["", f"Peak memory of a worker {tally.peak / 2**20:.0f} MiB; slowest case {tally.slowest:.1f} s.", ""]
-    lines.append(
-        f"Failures (another exit code, a traceback, over {SECONDS:.0f} s of processor time or 2 GiB): {len(tally.failures)}."
-    )
+    limits = f"a traceback, over {SECONDS:.0f} s of processor time or 2 GiB"
+    lines.append(f"Failures (another exit code, {limits}): {len(tally.failures)}.")
     lines += [f"- {failure}" for failure in tally.failures[:50]]
     return "\n".join(lines) + "\n"
 
