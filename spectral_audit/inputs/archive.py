@@ -53,6 +53,11 @@ class Archive:
                 raise zipfile.BadZipFile(f"record {name} claims {info.file_size} bytes")
             return file.read(info)
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every record, unpacked."""
+        with zipfile.ZipFile(_open(self.source)) as file:
+            return {info.filename[len(self.root) :]: info.file_size for info in file.infolist()}
+
     def damaged(self) -> str | None:
         """The first record whose checksum or compressed data is wrong, found by streaming; `None` when all are fine."""
         with zipfile.ZipFile(_open(self.source)) as file:

@@ -17,6 +17,7 @@ from spectral_audit.inputs.archive import ZIP_ERRORS, Archive
 from spectral_audit.inputs.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
 from spectral_audit.inputs.scripted import Scripted, UnsupportedError
+from spectral_audit.inputs.storages import overdrawn
 from spectral_audit.inputs.weights import broken
 
 _RECORDS = re.compile(
@@ -48,6 +49,14 @@ def open_torchscript(head: Head) -> Contents:
             expected="what torch.jit.save writes: code, constants and tensors",
             found=", ".join(foreign[:8]),
             remedy=_REMEDY,
+        )
+    claims = None if refusal else overdrawn(archive)
+    if claims is not None:
+        refusal = RefusedError(
+            f"{head.path}: the TorchScript archive is damaged: its tensors do not lie inside its records",
+            expected="records as large as the numbers in them",
+            found=claims,
+            remedy=f"copy or download the file again, or {_REMEDY}",
         )
     consent = RefusedError(
         f"{head.path}: a TorchScript archive is a program, and auditing it runs that program",
