@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage growth sample-models clean
+.PHONY: demo test lint types bench coverage growth fuzz sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -36,6 +36,10 @@ coverage: $(VENV)/.installed
 growth: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[studies]'
 	$(BIN)/python studies/growth.py --output docs/growth.md
+
+CASES ?= 20000
+fuzz: $(VENV)/.tested
+	$(BIN)/python studies/fuzz.py --cases $(CASES) --output docs/fuzzing.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'

@@ -46,6 +46,7 @@ class Request:
     arch_kwargs: dict[str, object] = field(default_factory=dict)
     weights: str | None = None
     trust: Trust = "none"
+    allow_partial: bool = False
     n: int | None = None
     seed: int | None = None
     device: DeviceName = "auto"
@@ -115,6 +116,7 @@ def open_request(request: Request) -> Opened:
         arch=request.arch,
         arch_kwargs=request.arch_kwargs,
         trust=request.trust,
+        allow_partial=request.allow_partial,
     )
     probe = load_probe(spec, model=loaded.model, consent=request.trust != "none")
     model, x, findings = loaded.model, probe.x, probe.findings
@@ -256,6 +258,8 @@ def _report(request: Request, opened: Opened, found: Measurement, device: str) -
             architecture=loaded.architecture,
             dtypes=checkpoint.dtypes,
             trust=request.trust,
+            partial=bool(loaded.missing),
+            globals=checkpoint.globals,
         ),
         data=DataInfo(
             path=probe.path,
@@ -286,9 +290,23 @@ def _report(request: Request, opened: Opened, found: Measurement, device: str) -
         spectra=found.spectra,
         attribution=found.attribution,
         layers=found.layers,
-        findings=(*opened.findings, *found.findings, *notes),
+        findings=(*_doubts(loaded), *opened.findings, *found.findings, *notes),
         cost=found.cost,
     )
+
+
+def _doubts(loaded: LoadedModel) -> Iterator[Finding]:
+    """What makes the audited model another one than the file's, perhaps."""
+    if loaded.missing:
+        left = "; ".join(loaded.missing)
+        message = f"only a part of the weights was loaded, the rest is as the builder made it: {left}"
+        yield Finding("checkpoint.partial", "warning", message)
+    if loaded.assumed:
+        yield Finding(
+            "architecture.assumed",
+            "warning",
+            f"the architecture was recognised from names and shapes, which do not say: {'; '.join(loaded.assumed)}",
+        )
 
 
 def _classes(request: Request, spec: AuditSpec, outputs: int, known: tuple[str, ...]) -> tuple[str, ...]:

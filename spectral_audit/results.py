@@ -190,7 +190,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The audited checkpoint."""
+    """The audited checkpoint.
+
+    `trust` is what the user allowed; `globals` are all that the file's pickles import. `partial`: not all weights of
+    the model are from the file, so that no verdict on it can be more than inconclusive.
+    """
 
     path: str
     format: str
@@ -199,6 +203,8 @@ class ModelInfo:
     architecture: str
     dtypes: tuple[str, ...]
     trust: str
+    partial: bool = False
+    globals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

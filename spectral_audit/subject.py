@@ -35,7 +35,7 @@ class Subject:
     the same device and dtype; `outputs` C counts the columns of f(x); `basis` (C, C) is orthogonal with the output
     basis Q in its first `rank` C' columns (C' = C−1 for softmax heads, C otherwise); `chunk` samples go through the
     model at a time. The audit may use `memory` bytes; a forward pass saves `saved` bytes per sample for the backward
-    pass (0 where the user fixed the chunk).
+    pass (0 where the user fixed the chunk). `channels_last`: the model takes images in that layout too.
     """
 
     model: nn.Module
@@ -48,6 +48,7 @@ class Subject:
     chunk: int
     memory: int
     saved: int = 0
+    channels_last: bool = False
 
     @property
     def n(self) -> int:
@@ -61,6 +62,11 @@ class Subject:
     def forward(self, x: Tensor) -> Tensor:
         """Model outputs (n, C) for `x` (n, *shape)."""
         return outputs_2d(self.model(x))
+
+    def leaf(self, x: Tensor) -> Tensor:
+        """A copy of `x` to differentiate by; images channels last, where convolutions have faster input gradients."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return x.clone(memory_format=layout).requires_grad_(True)
 
     def all_outputs(self) -> Tensor:
         """Model outputs (n, C) float64 of the whole probe set, without a graph."""
@@ -106,12 +112,6 @@ def in_float64(subject: Subject, rows: Tensor) -> Subject:
         basis=subject.basis.double(),
         chunk=len(rows),
     )
-
-
-def leaf(x: Tensor) -> Tensor:
-    """A copy of `x` to differentiate by; images channels last, where convolutions have faster input gradients."""
-    layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
-    return x.clone(memory_format=layout).requires_grad_(True)
 
 
 def outputs_2d(value: object) -> Tensor:
@@ -187,7 +187,22 @@ def make_subject(
     saved = 0 if chunk else saved_bytes(own, x[:2])
     if not chunk and usable == min(_CHUNKS[0], len(x)):
         usable = min(cached_chunk(saved), len(x))
-    return Subject(own, x, labels, loss, outputs, basis.to(x), rank, usable, memory, saved).fitting(_DOUBLE_BACKWARD)
+    subject = Subject(
+        *(own, x, labels, loss, outputs, basis.to(x), rank, usable, memory, saved), _takes_channels_last(own, x[:2])
+    )
+    return subject.fitting(_DOUBLE_BACKWARD)
+
+
+def _takes_channels_last(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model runs on images in this layout, which `view` may not be able to flatten."""
+    if x.ndim != 4:
+        return False
+    try:
+        with torch.no_grad(), exact_arithmetic():
+            model(x.clone(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -22,10 +22,11 @@ class TextFormat(str, Enum):
 
 
 class TrustLevel(str, Enum):
-    """What a file may do: `none` runs nothing from it, `code` admits exported programs and builders from a spec."""
+    """What a file may do: nothing, run programs and builders from a spec, or unpickle anything."""
 
     none = "none"
     code = "code"
+    pickle = "pickle"
 
 
 class Device(str, Enum):

@@ -33,6 +33,9 @@ def score(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Which state dict, when the checkpoint holds several.")] = None,
     trust: Annotated[TrustLevel, typer.Option(help="What files may run.")] = TrustLevel.none,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Load what fits; no verdict is then more than inconclusive.")
+    ] = False,
     n: Annotated[int | None, typer.Option("--n", min=2, help="Probe samples; overrides the spec.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of every draw; overrides the spec.")] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
@@ -63,6 +66,7 @@ def score(
             arch_kwargs=key_values(arch_kwargs or []),
             weights=weights,
             trust=trust.value,
+            allow_partial=allow_partial,
             n=n,
             seed=seed,
             device=device.value,

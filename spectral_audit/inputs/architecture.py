@@ -1,44 +1,51 @@
-"""From weights to a model: who builds the architecture, and whether the weights fit it exactly."""
+"""From weights to a model: who builds the architecture."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
-from spectral_audit.inputs.builders import call_builder, find_builder, is_builtin
+from spectral_audit.errors import RefusedError, UsageError, nearest
+from spectral_audit.inputs.builders import call_builder, call_on_meta, find_builder, is_builtin
 from spectral_audit.inputs.checkpoint import Checkpoint, Trust
 from spectral_audit.inputs.families import FAMILIES
+from spectral_audit.inputs.filling import fill, listed, misfit, require_modest, shapes_of
+from spectral_audit.inputs.huggingface import describe, described_model, is_transformers, timm_name
 from spectral_audit.inputs.inspection import ARCHITECTURE_KEY
+from spectral_audit.inputs.recognise import recognise
 from spectral_audit.inputs.spec import ModelSpec
 
 KWARGS_KEY = "spectral_audit.kwargs"
-_LISTED = 8
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode with the checkpoint's float32 weights, and a line on its architecture."""
+    """A model in eval mode with the checkpoint's float32 weights, and a line on its architecture.
+
+    `assumed` says what the file does not; `missing` what of the model is not from the file, when that was allowed.
+    """
 
     model: nn.Module
     architecture: str
     notes: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A builder by name, its arguments, where names are looked up, and whether the checkpoint itself named it."""
+    """A builder by name, its arguments, where names are looked up, and who named it."""
 
     builder: str
     kwargs: dict[str, object]
     folder: Path
-    from_file: bool = False
+    named_by: Literal["user", "metadata", "shapes"] = "user"
+    assumed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
@@ -53,11 +60,14 @@ def build_model(
     arch: str | None,
     arch_kwargs: dict[str, object],
     trust: Trust,
+    allow_partial: bool = False,
 ) -> LoadedModel:
-    """The model of a checkpoint: its own program, or an architecture filled strictly with its weights.
+    """The model of a checkpoint: the one it brings along, or an architecture filled strictly with its weights.
 
     The architecture is `arch` (the command line, looked up from the working directory), else `spec.builder` (looked up
-    from `spec_dir`), else the built-in family named in the checkpoint's metadata.
+    from `spec_dir`), else the built-in family named in the checkpoint's metadata, else the one its config.json
+    describes, else a built-in family recognised from names and shapes. With `allow_partial`, weights that fit are
+    loaded and the rest is left as built.
 
     Raises:
         UsageError: the builder does not exist, does not take the arguments, or returns no module.
@@ -65,26 +75,52 @@ def build_model(
     """
     if checkpoint.program is not None:
         given = arch or spec.builder
-        unused = [f"`{given}` not used: an exported program brings its architecture"] if given else []
-        return LoadedModel(checkpoint.program, "exported program", tuple(unused))
-    assert checkpoint.tensors is not None  # a checkpoint without a program has tensors
+        unused = [f"`{given}` not used: a {checkpoint.brings} brings its architecture"] if given else []
+        return LoadedModel(checkpoint.program, checkpoint.brings, tuple(unused))
+    if arch is None and spec.builder is None and ARCHITECTURE_KEY not in checkpoint.metadata:
+        described = _described(checkpoint, allow_partial=allow_partial)
+        if described is not None:
+            return described
     plan = _plan(checkpoint, spec, spec_dir=spec_dir, arch=arch, arch_kwargs=arch_kwargs, trust=trust)
+    model = _built(checkpoint, plan).to(torch.float32)
+    filled = fill(checkpoint, model, str(plan), allow_partial=allow_partial)
+    return LoadedModel(model.eval(), str(plan), filled.notes, plan.assumed, filled.missing)
+
+
+def _described(checkpoint: Checkpoint, *, allow_partial: bool) -> LoadedModel | None:
+    """The model that a config.json of transformers describes; `None` where there is none."""
+    if checkpoint.config is None or not is_transformers(checkpoint.config):
+        return None
+    name = describe(checkpoint.config)
+    described = described_model(checkpoint.path, checkpoint.config)
+    require_modest(checkpoint, name, described.empty())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, left = described.load()
+    problems = [line for what, names in left.items() for line in listed(what, names)]
+    if problems and not allow_partial:
+        raise misfit(checkpoint, name, "\n".join(problems))
+    return LoadedModel(model.eval(), name, (), missing=tuple(problems))
+
+
+def _built(checkpoint: Checkpoint, plan: _Plan) -> nn.Module:
     try:
         builder = find_builder(plan.builder, plan.folder)
-        model = call_builder(builder, plan.builder, plan.kwargs, plan.folder)
+        if is_builtin(plan.builder):
+            require_modest(checkpoint, str(plan), call_on_meta(builder, plan.builder, plan.kwargs))
+        return call_builder(builder, plan.builder, plan.kwargs, plan.folder)
     except UsageError as error:
-        if not plan.from_file:
+        if plan.named_by == "shapes":
+            raise _no_architecture(checkpoint) from None
+        if plan.named_by == "user":
             raise
         # The user named nothing: it is the file's own header that is wrong.
         raise RefusedError(
             f"{checkpoint.path}: the architecture in its metadata cannot be built: {error.message}",
             expected=error.expected,
-            found=str(plan),
+            found=str(plan)[:300],
             remedy="give the architecture with --arch, or write the metadata again.",
         ) from None
-    model = model.to(torch.float32)
-    notes = _fill(checkpoint, checkpoint.tensors, model, plan)
-    return LoadedModel(model.eval(), str(plan), notes)
 
 
 def _plan(
@@ -112,6 +148,12 @@ def _plan(
         return _Plan(spec.builder, {**spec.kwargs, **arch_kwargs}, folder)
     if ARCHITECTURE_KEY in checkpoint.metadata:
         return _metadata_plan(checkpoint, {**spec.kwargs, **arch_kwargs})
+    found = recognise(shapes_of(checkpoint.tensors))
+    if found is not None:
+        # Arguments given without a builder correct what was assumed.
+        given = {**spec.kwargs, **arch_kwargs}
+        plan = _Plan(found.family, {**found.kwargs, **given}, Path(), assumed=found.assumed)
+        return plan if given else replace(plan, named_by="shapes")
     raise _no_architecture(checkpoint)
 
 
@@ -137,84 +179,21 @@ def _metadata_plan(checkpoint: Checkpoint, overrides: dict[str, object]) -> _Pla
             found=text[:80],
             remedy="give the architecture with --arch, or write the metadata again.",
         )
-    return _Plan(family, {**kwargs, **overrides}, Path(), from_file=True)
+    return _Plan(family, {**kwargs, **overrides}, Path(), "metadata")
 
 
 def _no_architecture(checkpoint: Checkpoint) -> RefusedError:
-    weights = [(name, t) for name, t in (checkpoint.tensors or {}).items() if t.dim() > 1]
+    weights = [(name, t) for name, t in checkpoint.tensors.items() if t.dim() > 1]
     ends = [f"{name} {tuple(tensor.shape)}" for name, tensor in (weights[:1] + weights[1:][-1:])]
+    timm = timm_name(checkpoint.config or {})
+    called = f"--arch timm:create_model --arch-kwargs model_name={timm}    (pip install timm)\n" if timm else ""
     return RefusedError(
         f"{checkpoint.path}: holds weights only, and nothing says which architecture they belong to",
         expected=f"a builder, a built-in family ({', '.join(sorted(FAMILIES))}), or an exported program",
-        found=f"{len(checkpoint.tensors or {})} tensors, {' to '.join(ends) or 'none with two or more axes'}",
-        remedy="one of:\n"
+        found=f"{len(checkpoint.tensors)} tensors, {' to '.join(ends) or 'none with two or more axes'}",
+        remedy=f"one of:\n{called}"
         "--arch net.py:build                    (a function that returns the model)\n"
         "`model.builder` and `model.kwargs` in audit.yaml\n"
         f"safetensors metadata {ARCHITECTURE_KEY} and {KWARGS_KEY}\n"
         "torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')",
-    )
-
-
-def _fill(checkpoint: Checkpoint, tensors: dict[str, Tensor], model: nn.Module, plan: _Plan) -> tuple[str, ...]:
-    """Copy the weights into the model, name by name and shape by shape, and note what was rounded or left alone."""
-    try:
-        wanted = model.state_dict()
-        lazy = [name for name, value in wanted.items() if isinstance(value, Tensor) and is_lazy(value)]
-    except Exception as error:
-        raise _misfit(checkpoint, plan, f"{type(error).__name__}: {error}") from error
-    if lazy:
-        raise _misfit(checkpoint, plan, f"layers without a shape yet: {', '.join(lazy[:_LISTED])}")
-    wanted = {name: value for name, value in wanted.items() if isinstance(value, Tensor)}
-    # Older checkpoints lack this counter, which has no effect in eval mode.
-    counters = [name for name in wanted if name.endswith("num_batches_tracked") and name not in tensors]
-    problems = [
-        *_listed("missing from the checkpoint", [n for n in wanted if n not in tensors and n not in counters]),
-        *_listed("unknown to the model", [n for n in tensors if n not in wanted]),
-        *_listed(
-            "of another shape",
-            [
-                f"{n} (file {tuple(tensors[n].shape)}, model {tuple(value.shape)})"
-                for n, value in wanted.items()
-                if n in tensors and tensors[n].shape != value.shape
-            ],
-        ),
-        *_listed(
-            "stored as whole numbers",
-            [
-                f"{n} ({str(tensors[n].dtype).removeprefix('torch.')})"
-                for n, value in wanted.items()
-                if n in tensors and value.is_floating_point() and not tensors[n].is_floating_point()
-            ],
-        ),
-    ]
-    if problems:
-        raise _misfit(checkpoint, plan, "\n".join(problems))
-    try:
-        model.load_state_dict({**{name: wanted[name] for name in counters}, **tensors}, strict=True)
-    except AuditError:
-        raise
-    except Exception as error:
-        raise _misfit(checkpoint, plan, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
-    notes = []
-    if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
-        notes.append("float64 weights rounded to float32")
-    if counters:
-        notes.append(f"{len(counters)} num_batches_tracked not in the checkpoint: no effect in eval mode")
-    return tuple(notes)
-
-
-def _listed(what: str, names: Iterable[str]) -> list[str]:
-    names = list(names)
-    if not names:
-        return []
-    more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return [f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}"]
-
-
-def _misfit(checkpoint: Checkpoint, plan: _Plan, found: str) -> RefusedError:
-    return RefusedError(
-        f"{checkpoint.path}: its weights do not fit {plan}",
-        expected="the same names and shapes in the file and in the model",
-        found=found,
-        remedy="correct the architecture's arguments, or give the architecture the checkpoint was trained with.",
     )

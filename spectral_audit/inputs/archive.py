@@ -23,8 +23,11 @@ ZIP_ERRORS = (
 )
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal, read in pieces."""
+def sha256_of(path: Path, files: tuple[Path, ...] = ()) -> str:
+    """The SHA-256 of a file, in hexadecimal, read in pieces; of several `files`, that of their names and digests."""
+    if files:
+        listed = sorted((file.name, sha256_of(file)) for file in files)
+        return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in listed).encode()).hexdigest()
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):
@@ -34,11 +37,13 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Archive:
-    """The names in a zip without their common root, and where it is."""
+    """The names in a zip without their common root, where it is, and the bytes its records claim to take."""
 
     source: Path | bytes
     root: str
     names: tuple[str, ...]
+    packed: int = 0
+    unpacked: int = 0
 
     def read(self, name: str, limit: int | None = _RECORD_LIMIT) -> bytes:
         """One record, checked against its checksum; raises one of `ZIP_ERRORS`."""
@@ -47,6 +52,11 @@ class Archive:
             if limit is not None and info.file_size > limit:
                 raise zipfile.BadZipFile(f"record {name} claims {info.file_size} bytes")
             return file.read(info)
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every record, unpacked."""
+        with zipfile.ZipFile(_open(self.source)) as file:
+            return {info.filename[len(self.root) :]: info.file_size for info in file.infolist()}
 
     def damaged(self) -> str | None:
         """The first record whose checksum or compressed data is wrong, found by streaming; `None` when all are fine."""
@@ -82,10 +92,12 @@ class Archive:
 def open_archive(source: Path | bytes) -> Archive:
     """The archive in a file or in memory; raises one of `ZIP_ERRORS` when it is not a zip or is cut short."""
     with zipfile.ZipFile(_open(source)) as file:
-        names = [info.filename for info in file.infolist() if not info.is_dir()]
+        records = [info for info in file.infolist() if not info.is_dir()]
+    names = [info.filename for info in records]
     roots = {name.split("/", 1)[0] + "/" if "/" in name else "" for name in names}
     root = roots.pop() if len(roots) == 1 else ""
-    return Archive(source, root, tuple(name[len(root) :] for name in names))
+    packed, unpacked = (sum(getattr(info, size) for info in records) for size in ("compress_size", "file_size"))
+    return Archive(source, root, tuple(name[len(root) :] for name in names), packed, unpacked)
 
 
 def _open(source: Path | bytes) -> BinaryIO | Path:

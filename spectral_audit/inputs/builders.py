@@ -69,7 +69,7 @@ def call_builder(builder: Builder, name: str, kwargs: dict[str, object], folder:
     Raises `UsageError` for arguments it does not take or a result that is no module, `RefusedError` when it fails.
     """
     _require_arguments(builder, name, kwargs)
-    with _importing(folder), torch.random.fork_rng(devices=[]):
+    with importing(folder), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
             model = builder(**kwargs)
@@ -90,6 +90,12 @@ def call_builder(builder: Builder, name: str, kwargs: dict[str, object], folder:
             remedy="return the module itself.",
         )
     return model
+
+
+def call_on_meta(builder: Builder, name: str, kwargs: dict[str, object]) -> nn.Module:
+    """The module of a built-in family without memory for its numbers: how large it would be."""
+    with torch.device("meta"):
+        return call_builder(builder, name, kwargs, Path())
 
 
 def _require_arguments(builder: Builder, name: str, kwargs: dict[str, object]) -> None:
@@ -126,7 +132,7 @@ def _file(path: Path, asked: str, folder: Path) -> ModuleType:
         raise UsageError(f"{path}: cannot be imported", expected="a Python file", remedy="name a .py file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
-    with _importing(path.parent):
+    with importing(path.parent):
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
@@ -136,7 +142,7 @@ def _file(path: Path, asked: str, folder: Path) -> ModuleType:
 
 
 def _module(where: str, name: str, folder: Path) -> ModuleType:
-    with _importing(folder):
+    with importing(folder):
         try:
             return importlib.import_module(where)
         except ModuleNotFoundError as error:
@@ -166,7 +172,7 @@ def _quote(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _importing(folder: Path) -> Iterator[None]:
+def importing(folder: Path) -> Iterator[None]:
     """Let a builder import its neighbours, as a script run from that folder could."""
     entry = str(folder.resolve())
     sys.path.insert(0, entry)

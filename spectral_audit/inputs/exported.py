@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from spectral_audit.errors import AuditError, RefusedError
 from spectral_audit.inputs.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
-from spectral_audit.inputs.contents import Contents, Head, why_unsafe
+from spectral_audit.inputs.contents import Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
+from spectral_audit.inputs.program import runnable, trained
+from spectral_audit.inputs.quiet import silenced
 from spectral_audit.results import TensorInfo
 
 _EXPORT_AGAIN = "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')."
@@ -40,8 +41,6 @@ _DTYPES = {
     **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64"},
     **{9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16"},
 }
-# Where an operator's `training` flag stands among its arguments.
-_TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
 _LOADING = threading.Lock()
 
 
@@ -68,8 +67,34 @@ def open_exported(head: Head) -> Contents:
         scan=scan,
         tensors=tuple(_listing(configs)),
         program=lambda: _load(head.path, archive),
+        consent=Consent("code", _consent(head.path)),
         refusal=refusal,
     )
+
+
+def _consent(path: Path) -> RefusedError:
+    return RefusedError(
+        f"{path}: loading an exported program builds and runs Python generated from the file",
+        expected="your consent, for a file whose source you trust",
+        found="--trust none",
+        remedy="add --trust code; or audit a state dict, which needs no trust.",
+    )
+
+
+def is_old_export(head: Head) -> bool:
+    """A zip with the record in which torch up to 2.7 kept the graph."""
+    return head.has("serialized_exported_program.json")
+
+
+def open_old_export(head: Head) -> Contents:
+    """A program that this torch does not read."""
+    refusal = RefusedError(
+        f"{head.path}: an exported program in the format of torch 2.7 or earlier",
+        expected="the format written since torch 2.8",
+        found="record serialized_exported_program.json",
+        remedy="export it again with a current torch.",
+    )
+    return Contents(refusal=refusal)
 
 
 def _configs(path: Path, archive: Archive) -> dict[str, dict[str, Any]]:
@@ -155,12 +180,13 @@ def _listing(configs: dict[str, dict[str, Any]]) -> Iterator[TensorInfo]:
                 yield TensorInfo(name, (), "unknown")
 
 
-def _load(path: Path, archive: Archive) -> tuple[nn.Module, tuple[str, ...]]:
-    """The program as a module, float32, and what to know about it."""
+def _load(path: Path, archive: Archive) -> Program:
+    """The program as a module that takes any batch."""
     try:
-        with _weights_only(), warnings.catch_warnings():
+        with _weights_only(), silenced("torch.export"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module: nn.Module = torch.export.load(archive.copy()).module()
+            program = torch.export.load(archive.copy())
+            module, notes = runnable(program)
     except AuditError:
         raise
     except Exception as error:  # noqa: BLE001 (a damaged or foreign graph can fail in any way)
@@ -170,31 +196,15 @@ def _load(path: Path, archive: Archive) -> tuple[nn.Module, tuple[str, ...]]:
             found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
             remedy=_EXPORT_AGAIN,
         ) from None
-    graph = module.graph
-    assert isinstance(graph, torch.fx.Graph)
-    _require_eval(path, graph)
-    return module, tuple(_batch_note(graph))
-
-
-def _require_eval(path: Path, graph: torch.fx.Graph) -> None:
-    """Refuse a graph frozen in training mode: an exported program cannot be switched to eval afterwards."""
-    for node in graph.nodes:
-        place = _TRAINING_FLAG.get(str(node.target))
-        if place is not None and len(node.args) > place and node.args[place] is True:
-            raise RefusedError(
-                f"{path}: the program was exported in training mode, and that cannot be changed afterwards",
-                expected="a program exported after model.eval()",
-                found=f"{node.target} with training=True at `{node.name}`",
-                remedy=_EXPORT_AGAIN,
-            )
-
-
-def _batch_note(graph: torch.fx.Graph) -> Iterator[str]:
-    """A note when the program takes one batch size only."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    value = inputs[0].meta.get("val") if inputs else None
-    if isinstance(value, torch.Tensor) and value.dim() and isinstance(value.shape[0], int):
-        yield f"exported for batches of exactly {value.shape[0]} (no dynamic batch dimension)"
+    node = trained(program.graph)
+    if node is not None:
+        raise RefusedError(
+            f"{path}: the program was exported in training mode, and that cannot be changed afterwards",
+            expected="a program exported after model.eval()",
+            found=f"{node.target} with training=True at `{node.name}`",
+            remedy=_EXPORT_AGAIN,
+        )
+    return Program(module, "exported program", notes)
 
 
 @contextlib.contextmanager

@@ -11,20 +11,19 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from spectral_audit.errors import UsageError, nearest
+from spectral_audit.inputs.arguments import (
+    ACTIVATIONS,
+    PIECEWISE_LINEAR,
+    activation_of,
+    bad,
+    pooling_of,
+    require_positive,
+)
+from spectral_audit.inputs.stacks import lenet, linear_stack
+from spectral_audit.inputs.vision import torchvision_resnet, vit
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
-POOLINGS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
-PIECEWISE_LINEAR = ("relu", "leaky_relu")
+__all__ = ["ACTIVATIONS", "FAMILIES"]
+_DEEPEST = 1202
 
 
 def mlp(*, inputs: int, outputs: int, hidden: list[int] | tuple[int, ...] = (), activation: str = "relu") -> nn.Module:
@@ -36,11 +35,11 @@ def mlp(*, inputs: int, outputs: int, hidden: list[int] | tuple[int, ...] = (), 
         UsageError: a count is not a positive integer, or the activation is unknown.
     """
     if not isinstance(hidden, list | tuple):
-        raise _bad("mlp", "hidden", hidden, "a list of positive integers")
-    _require_positive("mlp", inputs=inputs, outputs=outputs)
-    _require_positive("mlp", **{f"hidden[{k}]": width for k, width in enumerate(hidden)})
+        raise bad("mlp", "hidden", hidden, "a list of positive integers")
+    require_positive("mlp", inputs=inputs, outputs=outputs)
+    require_positive("mlp", **{f"hidden[{k}]": width for k, width in enumerate(hidden)})
     widths = [inputs, *hidden]
-    make = _activation("mlp", activation)
+    make = activation_of("mlp", activation)
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for k in range(1, len(widths)):
         layers[f"linear{k}"] = nn.Linear(widths[k - 1], widths[k])
@@ -68,23 +67,22 @@ def cnn(
     Raises:
         UsageError: a count is not a positive integer, `size` is below 4, or a name is unknown.
     """
-    _require_positive("cnn", channels=channels, outputs=outputs, width=width, hidden=hidden, size=size)
+    require_positive("cnn", channels=channels, outputs=outputs, width=width, hidden=hidden, size=size)
     if size < 4:
-        raise _bad("cnn", "size", size, "at least 4, which two poolings take to 1")
-    make = _activation("cnn", activation)
+        raise bad("cnn", "size", size, "at least 4, which two poolings take to 1")
+    make = activation_of("cnn", activation)
     pool: object = pooling
     if pooling is None:
         pool = "max" if activation in PIECEWISE_LINEAR else "average"
-    if not isinstance(pool, str) or pool not in POOLINGS:
-        raise _bad("cnn", "pooling", pooling, nearest(str(pooling), POOLINGS))
+    make_pool = pooling_of("cnn", pool)
     features = 2 * width * (size // 4) ** 2
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(channels, width, 5, padding=2),
         activation1=make(),
-        pool1=POOLINGS[pool](2),
+        pool1=make_pool(2),
         conv2=nn.Conv2d(width, 2 * width, 5, padding=2),
         activation2=make(),
-        pool2=POOLINGS[pool](2),
+        pool2=make_pool(2),
         flatten=nn.Flatten(),
         linear1=nn.Linear(features, hidden),
         activation3=make(),
@@ -147,11 +145,11 @@ def resnet(*, channels: int, outputs: int, depth: int = 20, width: int = 16, sho
     Raises:
         UsageError: a count is not a positive integer, `depth` is not 8, 14, 20, …, or the shortcut is unknown.
     """
-    _require_positive("resnet", channels=channels, outputs=outputs, depth=depth, width=width)
-    if depth < 8 or depth % 6 != 2:
-        raise _bad("resnet", "depth", depth, "6k + 2 with k at least 1: 8, 14, 20, ...")
+    require_positive("resnet", channels=channels, outputs=outputs, depth=depth, width=width)
+    if depth < 8 or depth % 6 != 2 or depth > _DEEPEST:
+        raise bad("resnet", "depth", depth, f"6k + 2 with k at least 1, up to {_DEEPEST}: 8, 14, 20, ...")
     if shortcut not in ("A", "B"):
-        raise _bad("resnet", "shortcut", shortcut, "'A' (zero padding) or 'B' (1x1 convolution)")
+        raise bad("resnet", "shortcut", shortcut, "'A' (zero padding) or 'B' (1x1 convolution)")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(channels, width, 3, padding=1, bias=False),
         norm=nn.BatchNorm2d(width),
@@ -174,26 +172,12 @@ def resnet(*, channels: int, outputs: int, depth: int = 20, width: int = 16, sho
     return model
 
 
-FAMILIES: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
-
-
-def _activation(family: str, name: object) -> Callable[[], nn.Module]:
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise _bad(family, "activation", name, nearest(str(name), ACTIVATIONS))
-    return ACTIVATIONS[name]
-
-
-def _require_positive(family: str, **counts: object) -> None:
-    """Counts come from YAML and JSON, where `true` and `8.0` are easily written for a number."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise _bad(family, name, value, "a positive integer")
-
-
-def _bad(family: str, name: str, value: object, expected: str) -> UsageError:
-    return UsageError(
-        f"built-in architecture '{family}': bad value for '{name}'",
-        expected=expected,
-        found=repr(value),
-        remedy=f"Correct '{name}' in the architecture's keyword arguments (model.kwargs in the audit spec).",
-    )
+FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "linear_stack": linear_stack,
+    "lenet": lenet,
+    "torchvision_resnet": torchvision_resnet,
+    "vit": vit,
+}

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import nn
+
 from spectral_audit.errors import AuditError
 from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.contents import Contents, why_unsafe
+from spectral_audit.inputs.contents import Contents, refusal_of
 from spectral_audit.inputs.formats import open_checkpoint
 from spectral_audit.inputs.statedicts import candidates, dtype_name, select
 from spectral_audit.results import Inspection, TensorInfo
@@ -30,8 +32,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     return Inspection(
         path=str(path),
         format=kind,
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+        bytes=sum(file.stat().st_size for file in contents.files or (path,)),
+        sha256=sha256_of(path, contents.files),
         tensors=tensors,
         parameters=sum(math.prod(t.shape) for t in tensors if not t.name.endswith(_BUFFERS)),
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
@@ -66,14 +68,14 @@ def guess_architecture(tensors: Iterable[TensorInfo], metadata: dict[str, str]) 
 
 def _tensors(path: Path, contents: Contents) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
     """The tensors where they can be listed safely; otherwise a note on why not."""
-    refusal = contents.refusal or why_unsafe(path, contents.scan)
+    refusal = refusal_of(contents, "none")
     if refusal is not None:
         listed = () if contents.tensors else ("its tensors cannot be listed without loading it",)
-        return contents.tensors, (refusal.message.removeprefix(f"{path}: "), *listed)
-    if contents.program is not None:
-        return contents.tensors, ("an exported program: auditing it runs code from the file and needs --trust code",)
+        trust = (f"auditing it needs --trust {contents.consent.trust}",) if contents.consent else ()
+        said = refusal.message.removeprefix(f"{path}: ")
+        return contents.tensors, (*contents.notes, said, *(() if contents.refusal else trust), *listed)
     if contents.tensors or contents.read is None:
-        return contents.tensors, ()
+        return contents.tensors, contents.notes
     stored = contents.read()
     try:
         chosen, notes = select(path, stored, None)
@@ -84,7 +86,7 @@ def _tensors(path: Path, contents: Contents) -> tuple[tuple[TensorInfo, ...], tu
         tuple(
             TensorInfo(f"{group}.{name}" if group else name, tuple(tensor.shape), dtype_name(tensor))
             for group, state in found.items()
-            for name, tensor in state.items()
+            for name, tensor in (state.state_dict() if isinstance(state, nn.Module) else state).items()
         ),
-        notes,
+        (*contents.notes, *notes),
     )

@@ -53,8 +53,9 @@ ALLOWED = frozenset(
         *(f"torch.{name}" for name in _DTYPES),
     ]
 )
-# Every pickled torch module stores these attributes by name.
+# Every pickled torch module stores these attributes by name, and every Lightning checkpoint this entry.
 _MODULE_MARKS = {"_parameters", "_modules"}
+_LIGHTNING_MARK = "pytorch-lightning_version"
 UNRESOLVED = "(a name computed while loading)"
 
 
@@ -63,18 +64,21 @@ class PickleScan:
     """The globals a pickle names, as `module.name`, sorted.
 
     `complete`: every pickle ended as it should; `stacked`: it takes names from its stack, as pickle protocol 4 does,
-    which the weights-only loader cannot read; `module`: it stores a whole torch module.
+    which the weights-only loader cannot read; `module`: it stores a whole torch module; `lightning`: a checkpoint
+    of Lightning's. `known` are globals that its format needs besides those of plain tensors, and knows to be harmless.
     """
 
     globals: tuple[str, ...] = ()
     complete: bool = True
     stacked: bool = False
     module: bool = False
+    lightning: bool = False
+    known: frozenset[str] = frozenset()
 
     @property
     def unsafe(self) -> tuple[str, ...]:
-        """The globals that are no part of plain tensors."""
-        return tuple(name for name in self.globals if name not in ALLOWED)
+        """The globals that are no part of plain tensors, nor of the format."""
+        return tuple(name for name in self.globals if name not in ALLOWED and name not in self.known)
 
     @property
     def safe(self) -> bool:
@@ -90,11 +94,15 @@ def join(scans: Iterable[PickleScan]) -> PickleScan:
         all(scan.complete for scan in scans),
         any(scan.stacked for scan in scans),
         any(scan.module for scan in scans),
+        any(scan.lightning for scan in scans),
+        frozenset().union(*(scan.known for scan in scans)),
     )
 
 
-def scan_pickle(stream: BinaryIO, count: int = 1) -> PickleScan:
+def scan_pickle(stream: BinaryIO, count: int = 1, *, known: frozenset[str] = frozenset()) -> PickleScan:
     """The globals of `count` pickles that follow each other in `stream`; nothing is imported or called.
+
+    `known` globals count as safe besides those of plain tensors.
 
     Never raises for damaged bytes: what was seen before the damage counts, and `complete` is false.
     """
@@ -107,7 +115,8 @@ def scan_pickle(stream: BinaryIO, count: int = 1) -> PickleScan:
     # The readers of opcode arguments raise ValueError for most damage, and these for lengths beyond the file.
     except (ValueError, IndexError, OverflowError, MemoryError, KeyError, EOFError):
         walk.complete = False
-    return PickleScan(tuple(sorted(walk.found)), walk.complete, walk.stacked, walk.strings >= _MODULE_MARKS)
+    module, lightning = walk.strings >= _MODULE_MARKS, _LIGHTNING_MARK in walk.strings
+    return PickleScan(tuple(sorted(walk.found)), walk.complete, walk.stacked, module, lightning, known)
 
 
 class _Walk:
@@ -144,7 +153,7 @@ class _Walk:
             self.push(argument if isinstance(argument, str) else None)
 
     def push(self, value: str | None) -> None:
-        if value in _MODULE_MARKS and value is not None:
+        if value is not None and (value in _MODULE_MARKS or value == _LIGHTNING_MARK):
             self.strings.add(value)
         self.texts = [*self.texts[-1:], value]
 

@@ -1,4 +1,7 @@
-"""From what a checkpoint stores to one clean state dict: found, its names stripped, its numbers checked and upcast."""
+"""From what a checkpoint stores to one clean state dict: found, its names stripped, its numbers checked and upcast.
+
+Some checkpoints hold a whole module where others hold a state dict; it is found in the same places.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError, UsageError, nearest
 from spectral_audit.inputs.contents import SAVE_STATE_DICT
@@ -15,6 +18,12 @@ from spectral_audit.inputs.contents import SAVE_STATE_DICT
 # Where training scripts put the weights; anything else that holds tensors by name is offered, never guessed.
 USUAL_NAMES = ("state_dict", "model_state_dict", "model_state", "model", "ema", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.")
+# What an optimiser or a scheduler keeps are tensors by name as well.
+_NO_WEIGHTS = ("optim", "sched", "scaler")
+# Tensors may repeat their numbers, but not claim over this many times, and bytes, of what is stored.
+_LARGEST_RATIO = 16
+_ALWAYS_FINE = 64 << 20
+State = dict[str, Tensor] | nn.Module
 _WIDE = (torch.float32, torch.float64)
 
 
@@ -28,17 +37,31 @@ def dtype_names(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(sorted({dtype_name(tensor) for tensor in tensors.values()}))
 
 
-def candidates(stored: object) -> dict[str, dict[str, Tensor]]:
-    """The state dicts a checkpoint holds by name; the name is empty when the checkpoint itself is one."""
-    if _is_state_dict(stored):
+def candidates(stored: object) -> dict[str, State]:
+    """The state dicts and modules a checkpoint holds, by name: `model`, or one level deeper `ema.shadow`.
+
+    The name is empty when the checkpoint itself is one.
+    """
+    if _is_state(stored):
         return {"": stored}
+    found: dict[str, State] = {}
+    for key, value in _entries(stored):
+        if _is_state(value):
+            found[key] = value
+        else:
+            found.update({f"{key}.{inner}": deep for inner, deep in _entries(value) if _is_state(deep)})
+    return found
+
+
+def _entries(stored: object) -> list[tuple[str, object]]:
     if not isinstance(stored, Mapping):
-        return {}
-    return {key: value for key, value in stored.items() if isinstance(key, str) and _is_state_dict(value)}
+        return []
+    named = [(key, value) for key, value in stored.items() if isinstance(key, str)]
+    return [(key, value) for key, value in named if not any(word in key.lower() for word in _NO_WEIGHTS)]
 
 
-def select(path: Path, stored: object, weights: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict to audit, and a note when it was taken from inside a larger checkpoint.
+def select(path: Path, stored: object, weights: str | None) -> tuple[State, tuple[str, ...]]:
+    """The state dict or module to audit, and a note when it was taken from inside a larger checkpoint.
 
     Raises `UsageError` for a name that is not there, `RefusedError` when there is none or several and no name.
     """
@@ -61,21 +84,35 @@ def select(path: Path, stored: object, weights: str | None) -> tuple[dict[str, T
             found=", ".join(sorted(named)),
             remedy=f"choose one: --weights {(usual or sorted(named))[0]}, or `model.weights` in the spec.",
         )
+    empty = isinstance(stored, Mapping) and not stored
     raise RefusedError(
-        f"{path}: holds no state dict",
+        f"{path}: holds no tensors at all" if empty else f"{path}: holds no state dict",
         expected="tensors by name, or a dictionary with such an entry",
         found=_describe(stored),
         remedy=SAVE_STATE_DICT,
     )
 
 
+def with_aliases(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """With the names that safetensors leaves out for tied weights, and lists in the file's metadata."""
+    tied = {name: tensors[kept] for name, kept in metadata.items() if name not in tensors and kept in tensors}
+    return {**tensors, **tied}
+
+
 def clean(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors under the model's own names, narrow floats upcast to float32, with a note for each change.
 
-    Raises `RefusedError` for tensors without plain real numbers (sparse, quantized, complex, without data) and for
-    NaN or infinite ones.
+    Raises `RefusedError` for tensors without plain real numbers (sparse, quantized, complex, without data), for ones
+    that claim far more numbers than are stored, and for NaN or infinite ones.
     """
     plain, notes = _strip(dict(tensors))
+    if not any(tensor.numel() for tensor in plain.values()):
+        raise RefusedError(
+            f"{path}: its tensors hold no numbers",
+            expected="weights",
+            found=f"{len(plain)} tensors, all of them empty",
+            remedy=SAVE_STATE_DICT,
+        )
     for name, tensor in plain.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
             what = "without data" if tensor.is_meta else f"{tensor.layout}, {dtype_name(tensor)}"
@@ -85,12 +122,27 @@ def clean(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
                 found=what.replace("torch.", ""),
                 remedy="save the model's dense, unquantized weights.",
             )
+    _require_stored(path, plain)
     narrow = {name: t for name, t in plain.items() if t.is_floating_point() and t.dtype not in _WIDE}
     if narrow:
         notes.append(f"{len(narrow)} tensors upcast from {', '.join(dtype_names(narrow))} to float32")
         plain.update({name: _upcast(path, name, tensor) for name, tensor in narrow.items()})
     require_finite(path, plain)
     return plain, tuple(notes)
+
+
+def _require_stored(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that repeat a few stored numbers endlessly: a file of bytes would fill the memory."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    stored, claimed = sum(storages.values()), sum(t.numel() * t.element_size() for t in tensors.values())
+    if claimed > max(_ALWAYS_FINE, _LARGEST_RATIO * stored):
+        largest = max(tensors, key=lambda name: tensors[name].numel())
+        raise RefusedError(
+            f"{path}: its tensors claim far more numbers than the file holds",
+            expected=f"about the {stored} bytes that are stored",
+            found=f"{claimed} bytes, most of them in {largest} {tuple(tensors[largest].shape)}",
+            remedy="save the tensors themselves, not expanded views: tensor.clone() before torch.save.",
+        )
 
 
 def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -133,7 +185,7 @@ def _upcast(path: Path, name: str, tensor: Tensor) -> Tensor:
         ) from None
 
 
-def _by_name(path: Path, found: dict[str, dict[str, Tensor]], name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _by_name(path: Path, found: dict[str, State], name: str) -> tuple[State, tuple[str, ...]]:
     if name in found and name:
         return found[name], (f"weights taken from `{name}` of the checkpoint, as asked",)
     known = [key for key in found if key]
@@ -145,7 +197,9 @@ def _by_name(path: Path, found: dict[str, dict[str, Tensor]], name: str) -> tupl
     )
 
 
-def _is_state_dict(value: object) -> TypeGuard[dict[str, Tensor]]:
+def _is_state(value: object) -> TypeGuard[State]:
+    if isinstance(value, nn.Module):
+        return True
     return (
         isinstance(value, Mapping)
         and bool(value)

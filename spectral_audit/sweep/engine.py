@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spectral_audit.linalg.gram import GramSum
-from spectral_audit.subject import Subject, exact_arithmetic, leaf
+from spectral_audit.subject import Subject, exact_arithmetic
 
 from .capture import Capture, contributions
 from .cotangents import Buffers, cotangents
@@ -115,7 +115,7 @@ def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
     found, buffers = [], Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
-            x = leaf(subject.x[where])
+            x = subject.leaf(subject.x[where])
             rows = cotangents(subject.forward(x) @ basis, x, [], buffers)[0].flatten(2).double()
             if subject.x.dtype == torch.float64:
                 found.append(torch.linalg.svdvals(rows))

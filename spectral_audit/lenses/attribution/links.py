@@ -11,7 +11,7 @@ from torch import Tensor
 from spectral_audit.explanations import Link
 from spectral_audit.lenses.attribution.gates import gate_states, same_region
 from spectral_audit.lenses.attribution.methods import Net
-from spectral_audit.subject import Subject, leaf
+from spectral_audit.subject import Subject
 
 # The largest eigenvalue of a loss's output Hessian: ½ for softmax cross-entropy, ¼ for the logistic loss.
 _SMOOTHNESS = {"cross_entropy": 0.5, "bce": 0.25}
@@ -61,7 +61,7 @@ _TINY = torch.finfo(torch.float64).tiny
 
 def _loss_gradient(subject: Subject, x: Tensor) -> Tensor:
     """∇_x ℓ (n, d) at `x` (n, *shape)."""
-    part = leaf(x)
+    part = subject.leaf(x)
     loss = subject.losses(subject.forward(part), slice(0, len(x))).sum()
     (g,) = torch.autograd.grad(loss, part, materialize_grads=True)
     return g.flatten(1)
@@ -69,7 +69,7 @@ def _loss_gradient(subject: Subject, x: Tensor) -> Tensor:
 
 def _jacobian_norms(subject: Subject) -> Tensor:
     """‖Qᵀ∂f/∂x‖₂ (n,) float64, exactly: one backward pass for every column of the output basis Q."""
-    x = leaf(subject.x)
+    x = subject.leaf(subject.x)
     f = subject.forward(x)
     rows = [
         torch.autograd.grad((f @ q).sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)

@@ -16,7 +16,7 @@ from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
 from spectral_audit.explanations import METHODS
 from spectral_audit.lenses.attribution.settings import AttributionSettings, Callback
 from spectral_audit.memory import out_of_memory
-from spectral_audit.subject import Subject, first_line, leaf
+from spectral_audit.subject import Subject, first_line
 
 Method = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor]"]
 
@@ -31,7 +31,7 @@ class Net:
 
     def gradient(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """∂f_c/∂x (m, *shape) for c = `target` (m,), and f (m, C)."""
-        part = leaf(x)
+        part = self.subject.leaf(x)
         f = self.subject.forward(part)
         (g,) = torch.autograd.grad(f.gather(1, target[:, None]).sum(), part, materialize_grads=True)
         self.gradients += len(x)
@@ -100,7 +100,7 @@ def called(net: Net, name: str, function: Callback) -> Method:
     def call(x: Tensor, target: Tensor) -> Tensor:
         try:
             with torch.enable_grad():
-                a = function(net.subject.forward, leaf(x), target)
+                a = function(net.subject.forward, net.subject.leaf(x), target)
         except AuditError:
             raise
         except (Exception, SystemExit) as error:  # the user's own code runs here, and may end in any way
