@@ -42,9 +42,19 @@ NARROW: dict[str, set[str]] = {
     "losses": {"errors", "results"},
     "memory": {"errors"},
     "gate": {"errors", "results"},
-    "reports": {"errors", "results", "gate"},
+    "reports": {"", "errors", "results", "gate"},
 }
-LIGHT = ("errors", "results", "reports", "reports.schema", "inputs.spec", "cli")
+LIGHT = (
+    "errors",
+    "results",
+    "reports",
+    "reports.schema",
+    "inputs.spec",
+    "gate.judge",
+    "gate.policy",
+    "reports.verdict",
+    "cli",
+)
 HEAVY = {"torch", "numpy"}
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spectral_audit import __version__
+from spectral_audit.cli.gate import gate
 from spectral_audit.cli.inspect import inspect
 from spectral_audit.cli.score import score
 
@@ -38,7 +39,7 @@ def _root(
     pass
 
 
-for _command in (score, inspect):
+for _command in (score, gate, inspect):
     app.command()(_command)
 
 
