@@ -199,6 +199,7 @@ def _report(
         layers=found.layers,
         findings=(*found.findings, *notes),
         cost=found.cost,
+        samples=found.samples,
     )
 
 

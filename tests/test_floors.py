@@ -18,6 +18,7 @@ ROOT = Path(spectral_audit.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "results"),
     ("linalg",),
+    ("index",),
     ("inputs",),
     ("losses", "memory"),
     ("subject",),
@@ -28,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("regimes",),
     ("measure",),
+    ("comparison",),
     ("gate",),
     ("reports",),
     ("audit",),
@@ -41,8 +43,10 @@ NARROW: dict[str, set[str]] = {
     "inputs": {"errors", "results"},
     "losses": {"errors", "results"},
     "memory": {"errors"},
-    "gate": {"errors", "results"},
-    "reports": {"", "errors", "results", "gate"},
+    "index": {"results", "linalg"},
+    "comparison": {"errors", "results", "index", "linalg"},
+    "gate": {"errors", "results", "comparison"},
+    "reports": {"", "errors", "results", "comparison", "gate"},
 }
 LIGHT = (
     "errors",

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from spectral_audit import __version__
+from spectral_audit.cli.baseline import baseline
+from spectral_audit.cli.compare import compare
 from spectral_audit.cli.gate import gate
 from spectral_audit.cli.inspect import inspect
 from spectral_audit.cli.score import score
@@ -39,8 +41,9 @@ def _root(
     pass
 
 
-for _command in (score, gate, inspect):
+for _command in (score, gate, compare, inspect):
     app.command()(_command)
+app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:

@@ -53,6 +53,14 @@ class Regime(str, Enum):
     krylov = "krylov"
 
 
+class ComparisonFormat(str, Enum):
+    """What a comparison prints."""
+
+    rich = "rich"
+    json = "json"
+    md = "md"
+
+
 class VerdictFormat(str, Enum):
     """What a gate prints."""
 

@@ -16,6 +16,7 @@ from spectral_audit.errors import UsageError, nearest
 if TYPE_CHECKING:
     from spectral_audit.gate.policy import Policy
     from spectral_audit.gate.verdict import Verdict
+    from spectral_audit.results import Report
 
 
 def gate(
@@ -25,6 +26,14 @@ def gate(
     require: Annotated[
         list[str] | None, typer.Option(metavar="RULE", help="A rule, such as 'gmsi.typical<=2.5'; may be repeated.")
     ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="A saved report that --max-increase compares with.", show_default=False)
+    ] = None,
+    max_increase: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="How much a figure may grow over the baseline: 'gmsi.typical:5%'."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare reports that are not comparable.")] = False,
     policy: Annotated[
         Path | None, typer.Option(help="Rules in YAML; by default those of the nearest pyproject.toml.")
     ] = None,
@@ -48,17 +57,15 @@ def gate(
     memory: options.Memory = None,
     aggregation: options.AggregationOption = Aggregation.rss,
 ) -> None:
-    """Judge a checkpoint or a saved report by rules: exit 0 passed, 1 failed, 4 undecided."""
+    """Judge a checkpoint or a saved report by rules; exit 0 passed, 1 failed, 4 undecided."""
 
     def run() -> None:
-        from spectral_audit.gate.judge import caps, conclude, judge_rule
-
-        rules = _policy(require or [], policy, preset, inconclusive)
+        rules = _policy(require or [], max_increase or [], baseline, policy, preset, inconclusive)
         _require_outputs(output or [])
         report = report_of(
             subject,
-            lambda: options.request_for(
-                subject,
+            lambda path: options.request_for(
+                path,
                 spec=spec,
                 arch=arch,
                 arch_kwargs=arch_kwargs,
@@ -71,27 +78,69 @@ def gate(
                 aggregation=aggregation,
             ),
         )
-        judgements = [judge_rule(report, rule) for rule in rules.rules]
-        verdict = conclude(report, judgements, on_inconclusive=rules.on_inconclusive or "report", capped=caps(report))
+        verdict = _judge(report, rules, subject, force)
         _announce(verdict, output_format, output or [])
         raise typer.Exit(verdict.exit_code)
 
     guarded(run)
 
 
-def _policy(require: list[str], path: Path | None, name: str | None, inconclusive: Inconclusive | None) -> Policy:
+def _judge(report: Report, rules: Policy, subject: Path, force: bool) -> Verdict:
+    from spectral_audit.gate.judge import caps, conclude, judge_rule
+
+    judgements = [judge_rule(report, rule) for rule in rules.rules]
+    capped = list(caps(report))
+    if rules.increases and rules.baseline:
+        from spectral_audit.comparison.comparable import require_comparable
+        from spectral_audit.gate.increase import judge_increases
+        from spectral_audit.reports.artifact import load_report
+
+        old = load_report(rules.baseline)
+        explained = any(rule.path.startswith("attribution") for rule in rules.increases)
+        require_comparable(old, report, (str(rules.baseline), str(subject)), attribution=explained, force=force)
+        judgements += judge_increases(old, report, rules.increases)
+        capped += [f"{reason} (baseline)" for reason in caps(old)]
+    return conclude(
+        report,
+        judgements,
+        on_inconclusive=rules.on_inconclusive or "report",
+        baseline=str(rules.baseline) if rules.increases else None,
+        capped=capped,
+    )
+
+
+def _policy(
+    require: list[str],
+    increases: list[str],
+    baseline: Path | None,
+    path: Path | None,
+    name: str | None,
+    inconclusive: Inconclusive | None,
+) -> Policy:
     """The rules of the files, below those of a preset that was asked for, below those of the command line."""
     from spectral_audit.gate.paths import check_path
     from spectral_audit.gate.policy import Policy, find_policy, load_policy, preset
-    from spectral_audit.gate.rules import parse_rule
+    from spectral_audit.gate.rules import parse_increase, parse_rule
 
     found = load_policy(path) if path else find_policy(Path.cwd())
     if name:
         found = preset(name).over(found)
-    own = Policy(tuple(map(parse_rule, require)), on_inconclusive=inconclusive.value if inconclusive else None)
+    own = Policy(
+        tuple(map(parse_rule, require)),
+        tuple(map(parse_increase, increases)),
+        baseline,
+        inconclusive.value if inconclusive else None,
+    )
     found = own.over(found)
-    for rule in found.rules:
-        check_path(rule.path)
+    for named in [*(rule.path for rule in found.rules), *(rule.path for rule in found.increases)]:
+        check_path(named)
+    if found.increases and found.baseline is None:
+        raise UsageError(
+            "--max-increase: nothing to compare with",
+            expected="--baseline REPORT, or `baseline` in the policy",
+            found="neither",
+            remedy="save a report with `spectral-audit score MODEL -o DIR` and name its report.json",
+        )
     return found
 
 

@@ -20,13 +20,13 @@ def is_report(path: Path) -> bool:
     return path.suffix.lower() in REPORTS
 
 
-def report_of(path: Path, request: Callable[[], Request]) -> Report:
-    """The saved report, or that of an audit of the checkpoint; `request` says how to audit it."""
+def report_of(path: Path, request: Callable[[Path], Request]) -> Report:
+    """The saved report, or that of an audit of the checkpoint; `request` says how to audit a path."""
     if is_report(path):
         from spectral_audit.reports.artifact import load_report
 
         return load_report(path)
     from spectral_audit.audit import audit
 
-    asked = request()
+    asked = request(path)
     return with_progress(lambda progress: audit(asked, progress))

@@ -23,10 +23,10 @@ def render_markdown(report: Report) -> str:
         _axes(report),
         f"<sub>{escape(words.unit(report))}</sub>",
         _findings(report),
-        _folded("Spectra", _spectra(report)),
-        _folded("Layers", _layers(report)),
-        _folded("Attribution", _attribution(report.attribution)),
-        _folded("Model, data, cost", _record(report)),
+        folded("Spectra", _spectra(report)),
+        folded("Layers", _layers(report)),
+        folded("Attribution", _attribution(report.attribution)),
+        folded("Model, data, cost", _record(report)),
         f"<sub>{escape(words.closing_text(report))}</sub>",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -49,7 +49,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     return "\n".join("| " + " | ".join(row) + " |" for row in [headers, rule, *rows])
 
 
-def _folded(title: str, body: str) -> str:
+def folded(title: str, body: str) -> str:
+    """A part that the reader opens."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 

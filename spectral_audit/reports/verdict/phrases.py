@@ -45,7 +45,7 @@ def outcome(judgement: Judgement) -> str:
 
 def subject(judgement: Judgement) -> str:
     """What the rule is about: a figure, or its change."""
-    return f"{clean(judgement.path)}{' vs baseline' if judgement.kind == 'max-increase' else ''}"
+    return f"{'Δ ' if judgement.kind == 'max-increase' else ''}{clean(judgement.path)}"
 
 
 def summary(verdict: Verdict) -> str:
