@@ -56,6 +56,8 @@ LIGHT = (
     "inputs.spec",
     "gate.judge",
     "gate.policy",
+    "batch.run",
+    "batch.table",
     "reports.verdict",
     "cli",
 )

@@ -11,9 +11,11 @@ import typer
 
 from spectral_audit import __version__
 from spectral_audit.cli.baseline import baseline
+from spectral_audit.cli.batch import batch
 from spectral_audit.cli.compare import compare
 from spectral_audit.cli.gate import gate
 from spectral_audit.cli.inspect import inspect
+from spectral_audit.cli.ledgers import history, leaderboard
 from spectral_audit.cli.score import score
 
 app = typer.Typer(
@@ -41,7 +43,7 @@ def _root(
     pass
 
 
-for _command in (score, gate, compare, inspect):
+for _command in (score, gate, compare, batch, leaderboard, history, inspect):
     app.command()(_command)
 app.add_typer(baseline, name="baseline")
 

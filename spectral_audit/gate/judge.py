@@ -19,7 +19,7 @@ def decide(figure: Figure, operator: Operator, limit: float) -> tuple[Outcome, s
         return "inconclusive", figure.status
     if figure.status != "ok":
         return "inconclusive", figure.status
-    ends = [_holds(end, operator, limit) for end in (figure.low, figure.high)]
+    ends = [holds(end, operator, limit) for end in (figure.low, figure.high)]
     if all(ends):
         return "pass", ""
     if not any(ends):
@@ -27,7 +27,8 @@ def decide(figure: Figure, operator: Operator, limit: float) -> tuple[Outcome, s
     return "inconclusive", "the interval holds the limit"
 
 
-def _holds(value: float, operator: Operator, limit: float) -> bool:
+def holds(value: float, operator: Operator, limit: float) -> bool:
+    """Whether a number is within a limit."""
     return {"<=": value <= limit, "<": value < limit, ">=": value >= limit, ">": value > limit}[operator]
 
 
