@@ -8,6 +8,7 @@ PEERS := .venv-bench
 
 .PHONY: demo test lint types bench coverage growth sample-models clean
 .PHONY: demo test lint types bench coverage batch-study sample-models clean
+.PHONY: demo test lint types bench coverage batch-study gates sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -39,6 +40,10 @@ growth: $(VENV)/.installed
 	$(BIN)/python studies/growth.py --output docs/growth.md
 batch-study: $(VENV)/.installed
 	$(BIN)/python studies/batch.py --output docs/batch.md
+
+gates: $(VENV)/.installed
+	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors --n 300 --output build/pool
+	$(BIN)/python studies/gates.py build/pool/report.json --output docs/gates.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'

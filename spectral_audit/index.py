@@ -6,6 +6,7 @@ between two models on the same samples. All of them use the resamples that the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -132,6 +133,11 @@ def combine(columns: Columns, column: Column, weights: Mapping[str, float], how:
             return np.sum([weights[name] * s for name, s in axes.items()], axis=0)
         squares = np.stack([weights[name] * s**2 for name, s in axes.items()])
         return np.asarray(np.sqrt(squares.sum(0) if how == "rss" else squares.max(0)))
+
+
+def widened(low: float, high: float, residual: float) -> tuple[float, float]:
+    """The interval of an eigenvalue's square root, with the eigenvalue's residual added at both ends."""
+    return math.sqrt(max(0.0, low**2 - residual)), math.sqrt(high**2 + residual)
 
 
 def spread(value: Array, replicates: Array, leave_one_out: Array, level: float = 0.95) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from .index import COLUMNS, Aggregation, Array, Column, Figures, combine, spread
+from .index import COLUMNS, Aggregation, Array, Column, Figures, combine, spread, widened
 from .losses import Loss
 from .results import AXES, DEFINITION, UNDEFINED, Axes, Axis, AxisName, Estimate, Index, Samples, Scales, Status
 
@@ -79,5 +79,4 @@ def _widened(estimate: Estimate, residual: float) -> Estimate:
     """Add an eigenvalue's residual to the interval of its square root."""
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return estimate
-    low = math.sqrt(max(0.0, estimate.low**2 - residual))
-    return Estimate(estimate.value, low, math.sqrt(estimate.high**2 + residual), estimate.status)
+    return Estimate(estimate.value, *widened(estimate.low, estimate.high, residual), estimate.status)

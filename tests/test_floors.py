@@ -45,7 +45,7 @@ NARROW: dict[str, set[str]] = {
     "memory": {"errors"},
     "index": {"results", "linalg"},
     "comparison": {"errors", "results", "index", "linalg"},
-    "gate": {"errors", "results", "comparison"},
+    "gate": {"errors", "results", "index", "comparison"},
     "reports": {"", "errors", "results", "comparison", "gate"},
 }
 LIGHT = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +11,12 @@ import typer
 
 from spectral_audit.cli import options
 from spectral_audit.cli.choices import Aggregation, Device, DType, Inconclusive, TrustLevel, VerdictFormat
-from spectral_audit.cli.running import append_summary, guarded
-from spectral_audit.cli.subjects import report_of
+from spectral_audit.cli.running import append_summary, guarded, with_progress
+from spectral_audit.cli.subjects import is_report, report_of
 from spectral_audit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from spectral_audit.audit import Request
     from spectral_audit.gate.policy import Policy
     from spectral_audit.gate.verdict import Verdict
     from spectral_audit.results import Report
@@ -33,6 +36,9 @@ def gate(
         list[str] | None,
         typer.Option(metavar="RULE", help="How much a figure may grow over the baseline: 'gmsi.typical:5%'."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Begin with an eighth of the samples, and draw more while undecided.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Compare reports that are not comparable.")] = False,
     policy: Annotated[
         Path | None, typer.Option(help="Rules in YAML; by default those of the nearest pyproject.toml.")
@@ -62,23 +68,26 @@ def gate(
     def run() -> None:
         rules = _policy(require or [], max_increase or [], baseline, policy, preset, inconclusive)
         _require_outputs(output or [])
-        report = report_of(
-            subject,
-            lambda path: options.request_for(
+
+        def request(path: Path, samples: int | None = n) -> Request:
+            return options.request_for(
                 path,
                 spec=spec,
                 arch=arch,
                 arch_kwargs=arch_kwargs,
                 trust=trust,
-                n=n,
+                n=samples,
                 seed=seed,
                 device=device,
                 dtype=dtype,
                 memory=memory,
                 aggregation=aggregation,
-            ),
-        )
-        verdict = _judge(report, rules, subject, force)
+            )
+
+        if adaptive:
+            verdict = _adaptive(subject, spec, n, rules, request)
+        else:
+            verdict = _judge(report_of(subject, request), rules, subject, force)
         _announce(verdict, output_format, output or [])
         raise typer.Exit(verdict.exit_code)
 
@@ -106,6 +115,38 @@ def _judge(report: Report, rules: Policy, subject: Path, force: bool) -> Verdict
         on_inconclusive=rules.on_inconclusive or "report",
         baseline=str(rules.baseline) if rules.increases else None,
         capped=capped,
+    )
+
+
+def _adaptive(
+    checkpoint: Path, spec: Path | None, n: int | None, rules: Policy, request: Callable[[Path, int], Request]
+) -> Verdict:
+    """Audits of more and more samples until the rules are decided."""
+    from spectral_audit.audit import audit
+    from spectral_audit.gate.adaptive import level_of, look_at, schedule, settle
+    from spectral_audit.gate.judge import caps, conclude
+    from spectral_audit.inputs.spec import SampleSpec, find_spec, load_spec
+
+    if is_report(checkpoint) or rules.increases:
+        raise UsageError(
+            "--adaptive draws new samples",
+            expected="a checkpoint, and rules about it alone",
+            found="a saved report" if is_report(checkpoint) else "--max-increase, whose baseline has its own samples",
+            remedy="leave out --adaptive",
+        )
+    path = spec or find_spec(checkpoint)
+    maximum = n or (load_spec(path).sample.n if path else SampleSpec().n)
+    sizes = schedule(maximum)
+    level = level_of(len(sizes))
+    reports = (with_progress(partial(audit, request(checkpoint, size))) for size in sizes)
+    look, judgements, looks = settle((look_at(report, level) for report in reports), rules.rules)
+    return conclude(
+        look.report,
+        judgements,
+        on_inconclusive=rules.on_inconclusive or "report",
+        capped=caps(look.report),
+        level=level,
+        looks=looks,
     )
 
 

@@ -75,6 +75,8 @@ def conclude(
     on_inconclusive: OnInconclusive = "report",
     baseline: str | None = None,
     capped: Sequence[str] = (),
+    level: float = 0.95,
+    looks: tuple[int, ...] = (),
 ) -> Verdict:
     """The verdict that judgements add up to.
 
@@ -114,4 +116,6 @@ def conclude(
         on_inconclusive=on_inconclusive,
         caps=tuple(capped),
         judgements=tuple(judgements),
+        level=level,
+        looks=looks,
     )

@@ -40,7 +40,8 @@ class Judgement:
 class Verdict:
     """The rules of one gate on one model, and the exit code they add up to.
 
-    `caps` are the reasons for which nothing here can be decided, whatever the figures say.
+    `caps` are the reasons for which nothing here can be decided, whatever the figures say. `level` is that of the
+    intervals; an adaptive gate says at how many samples it looked.
     """
 
     schema: str
@@ -52,3 +53,5 @@ class Verdict:
     on_inconclusive: OnInconclusive
     caps: tuple[str, ...]
     judgements: tuple[Judgement, ...]
+    level: float = 0.95
+    looks: tuple[int, ...] = ()

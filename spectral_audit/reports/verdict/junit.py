@@ -32,7 +32,7 @@ def _case(verdict: Verdict, judgement: Judgement) -> ElementTree.Element:
     case = ElementTree.Element("testcase", {"classname": _text(verdict.model), "name": _text(judgement.rule)})
     found = f"found {phrases.found(judgement)}"
     interval = phrases.span(judgement)
-    detail = f"limit {phrases.limit(judgement)}, {found}{f' (95 % {interval})' if interval else ''}"
+    detail = f"limit {phrases.limit(judgement)}, {found}{f' ({phrases.level(verdict)} {interval})' if interval else ''}"
     message = _text(f"{phrases.outcome(judgement)}; {detail}")
     tag = _tag(judgement)
     if tag:

@@ -24,7 +24,7 @@ def to_markdown(verdict: Verdict) -> str:
     blocks = [
         f"### {_MARKS[verdict.outcome]} spectral-audit gate: {code(verdict.model)}",
         f"**{verdict.outcome}**, {escape(phrases.summary(verdict))}",
-        table(["rule", "limit", "found", "95 %", "outcome"], rows),
+        table(["rule", "limit", "found", phrases.level(verdict), "outcome"], rows),
         *[escape(note) for note in phrases.notes(verdict)],
     ]
     if verdict.baseline:

@@ -35,6 +35,11 @@ def span(judgement: Judgement) -> str:
     return joint.join(ends) if all(ends) else ""
 
 
+def level(verdict: Verdict) -> str:
+    """The level of the intervals."""
+    return f"{100 * verdict.level:.4g} %"
+
+
 def outcome(judgement: Judgement) -> str:
     """The outcome, with its level where that is not `error`, and its reason."""
     words: str = judgement.outcome
@@ -59,7 +64,11 @@ def summary(verdict: Verdict) -> str:
 
 def notes(verdict: Verdict) -> list[str]:
     """What a reader must know beside the table: caps, and what inconclusive rules were taken for."""
-    lines = [f"Inconclusive whatever the figures say: {reason}." for reason in verdict.caps]
+    lines = []
+    if verdict.looks:
+        sizes = ", ".join(map(str, verdict.looks))
+        lines.append(f"Adaptive: looked at {sizes} samples; the looks share the 5 % that intervals may miss.")
+    lines += [f"Inconclusive whatever the figures say: {reason}." for reason in verdict.caps]
     open_rules = any(j.outcome == "inconclusive" and j.level == "error" for j in verdict.judgements)
     if open_rules and verdict.on_inconclusive != "report":
         taken = verdict.outcome == verdict.on_inconclusive

@@ -39,7 +39,7 @@ def to_sarif(verdict: Verdict) -> str:
 
 def _result(verdict: Verdict, index: int, judgement: Judgement) -> dict[str, Any]:
     interval = phrases.span(judgement)
-    found = f"found {phrases.found(judgement)}{f' (95 % {interval})' if interval else ''}"
+    found = f"found {phrases.found(judgement)}{f' ({phrases.level(verdict)} {interval})' if interval else ''}"
     failed = judgement.outcome == "fail"
     return {
         "ruleId": judgement.rule,

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from spectral_audit.gate.verdict import Judgement, Verdict
 from spectral_audit.reports import words
-from spectral_audit.reports.look import PLAIN, Look, columns, draw, fitted, say
+from spectral_audit.reports.look import PLAIN, Justify, Look, columns, draw, fitted, say
 from spectral_audit.reports.verdict import phrases
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "off": "dim"}
@@ -20,9 +20,8 @@ def render_verdict(verdict: Verdict, look: Look = PLAIN) -> str:
     headline = Text.assemble(
         (verdict.outcome.upper(), _STYLES[verdict.outcome]), f"  {phrases.summary(verdict)} · exit {verdict.exit_code}"
     )
-    table = columns(
-        [("  rule", "left"), ("limit", "right"), ("found", "right"), ("95 %", "right"), ("outcome", "left")], wraps=(4,)
-    )
+    titles: list[tuple[str, Justify]] = [(name, "right") for name in ("limit", "found", phrases.level(verdict))]
+    table = columns([("  rule", "left"), *titles, ("outcome", "left")], wraps=(4,))
     for judgement in verdict.judgements:
         table.add_row(*_row(judgement, look))
     parts: list[RenderableType] = [title, headline, Text(), fitted(table, look)]
