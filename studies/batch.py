@@ -2,7 +2,7 @@
 
     python studies/batch.py [--models 200] [--kills 20] [--output docs/batch.md]
 
-Kills: the batch is sent SIGKILL at random moments and started again each time; the ledger must end as one from an
+Kills: the batch is sent SIGKILL at random moments of its work and started again each time; the ledger must end as one from an
 undisturbed run. Workers: seconds of one and of two processes on 20 models, alternating, and of an unchanged folder.
 """
 
@@ -79,22 +79,29 @@ def rows(ledger: Path, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
+def finished(ledger: Path) -> int:
+    """Models in the ledger, asked from outside while a batch may be writing."""
+    try:
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM models").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
 def kills(work: Path, models: int, count: int) -> list[str]:
     folder = make(work / "zoo", models, SPEC, (4, 8, 3), 40)
-    _, loading = finish(make(work / "single", 1, SPEC, (4, 8, 3), 40), work / "single.db", 2)
-    calm, whole = finish(folder, work / "calm.db", 2)
-    # On average a kill comes when a twentieth of the work is done, after the loading of torch.
-    longest = 2 * (loading + (whole - loading) / count)
+    calm, _ = finish(folder, work / "calm.db", 2)
     generator = random.Random(0)
-    ledger, finished = work / "killed.db", []
-    for number in range(count):
+    ledger, found = work / "killed.db", []
+    for number, moment in enumerate(sorted(generator.sample(range(1, models), count))):
         process = start(folder, ledger, 2)
-        time.sleep(generator.uniform(0, longest))
+        while finished(ledger) < moment and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        found = rows(ledger, "SELECT count(*) FROM models")[0][0] if ledger.exists() else 0
-        finished.append(str(found))
-        print(f"\rkill {number + 1}/{count}: {found} finished", end="", file=sys.stderr)
+        found.append(str(finished(ledger)))
+        print(f"\rkill {number + 1}/{count}: {found[-1]} finished", end="", file=sys.stderr)
     end, _ = finish(folder, ledger, 2)
     once = rows(ledger, "SELECT count(*), count(DISTINCT path), count(DISTINCT key) FROM models") == [(models,) * 3]
     facts = {
@@ -103,7 +110,7 @@ def kills(work: Path, models: int, count: int) -> list[str]:
         "figures equal to those of an undisturbed run": rows(ledger, FIGURES) == rows(work / "calm.db", FIGURES),
         "printed table equal to that of an undisturbed run": end == calm,
     }
-    lines = [f"{count} times SIGKILL at random moments; models finished after each: {', '.join(finished)}.", ""]
+    lines = [f"SIGKILL at {count} random moments of the work; models finished after each: {', '.join(found)}.", ""]
     return lines + [f"- {name}: {'yes' if held else 'NO'}" for name, held in facts.items()]
 
 
