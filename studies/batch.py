@@ -2,8 +2,9 @@
 
     python studies/batch.py [--models 200] [--kills 20] [--output docs/batch.md]
 
-Kills: the batch is sent SIGKILL at random moments of its work and started again each time; the ledger must end as one from an
-undisturbed run. Workers: seconds of one and of two processes on 20 models, alternating, and of an unchanged folder.
+Kills: the batch is sent SIGKILL at random moments of its work and started again each time; the ledger must end as one
+from an undisturbed run. Workers: seconds of one and of two processes on 20 models, alternating, and of a run with
+nothing to do.
 """
 
 from __future__ import annotations
