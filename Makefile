@@ -6,9 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage growth sample-models clean
-.PHONY: demo test lint types bench coverage batch-study sample-models clean
-.PHONY: demo test lint types bench coverage batch-study gates sample-models clean
+.PHONY: demo test lint types bench coverage growth batch-study gates sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -38,6 +36,7 @@ coverage: $(VENV)/.installed
 growth: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[studies]'
 	$(BIN)/python studies/growth.py --output docs/growth.md
+
 batch-study: $(VENV)/.installed
 	$(BIN)/python studies/batch.py --output docs/batch.md
 
