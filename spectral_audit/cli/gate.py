@@ -84,27 +84,33 @@ def gate(
                 aggregation=aggregation,
             )
 
+        old = _baseline(rules)
         if adaptive:
             verdict = _adaptive(subject, spec, n, rules, request)
         else:
-            verdict = _judge(report_of(subject, request), rules, subject, force)
+            verdict = _judge(report_of(subject, request), old, rules, subject, force)
         _announce(verdict, output_format, output or [])
         raise typer.Exit(verdict.exit_code)
 
     guarded(run)
 
 
-def _judge(report: Report, rules: Policy, subject: Path, force: bool) -> Verdict:
+def _baseline(rules: Policy) -> Report | None:
+    """The report that limits of growth compare with, read before an audit."""
+    from spectral_audit.reports.artifact import load_report
+
+    return load_report(rules.baseline) if rules.increases and rules.baseline else None
+
+
+def _judge(report: Report, old: Report | None, rules: Policy, subject: Path, force: bool) -> Verdict:
     from spectral_audit.gate.judge import caps, conclude, judge_rule
 
     judgements = [judge_rule(report, rule) for rule in rules.rules]
     capped = list(caps(report))
-    if rules.increases and rules.baseline:
+    if old is not None:
         from spectral_audit.comparison.comparable import require_comparable
         from spectral_audit.gate.increase import judge_increases
-        from spectral_audit.reports.artifact import load_report
 
-        old = load_report(rules.baseline)
         explained = any(rule.path.startswith("attribution") for rule in rules.increases)
         require_comparable(old, report, (str(rules.baseline), str(subject)), attribution=explained, force=force)
         judgements += judge_increases(old, report, rules.increases)
@@ -159,6 +165,7 @@ def _policy(
     inconclusive: Inconclusive | None,
 ) -> Policy:
     """The rules of the files, below those of a preset that was asked for, below those of the command line."""
+    from spectral_audit.gate.judge import require_some
     from spectral_audit.gate.paths import check_path
     from spectral_audit.gate.policy import Policy, find_policy, load_policy, preset
     from spectral_audit.gate.rules import parse_increase, parse_rule
@@ -175,6 +182,7 @@ def _policy(
     found = own.over(found)
     for named in [*(rule.path for rule in found.rules), *(rule.path for rule in found.increases)]:
         check_path(named)
+    require_some([*found.rules, *found.increases])
     if found.increases and found.baseline is None:
         raise UsageError(
             "--max-increase: nothing to compare with",

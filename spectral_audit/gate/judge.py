@@ -68,6 +68,17 @@ def caps(report: Report) -> tuple[str, ...]:
     return tuple(found)
 
 
+def require_some(rules: Sequence[object]) -> None:
+    """Raise UsageError where there is no rule: before an audit, not after it."""
+    if not rules:
+        raise UsageError(
+            "nothing to judge",
+            expected="--require, --max-increase, --preset or a policy file",
+            found="no rule",
+            remedy="add a rule, such as --require 'gmsi.typical<=2.5'",
+        )
+
+
 def conclude(
     report: Report,
     judgements: Sequence[Judgement],
@@ -83,13 +94,7 @@ def conclude(
     Errors that fail decide first, then inconclusive ones; warnings never change the exit code. Where a cap holds every
     outcome is inconclusive, and `on_inconclusive="pass"` does not lift it. Raises UsageError without any rule.
     """
-    if not judgements:
-        raise UsageError(
-            "nothing to judge",
-            expected="--require, --max-increase, --preset or a policy file",
-            found="no rule",
-            remedy="add a rule, such as --require 'gmsi.typical<=2.5'",
-        )
+    require_some(judgements)
     if capped:
         reason = "; ".join(capped)
         judgements = [

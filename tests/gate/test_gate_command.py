@@ -61,6 +61,9 @@ def test_a_wrong_path_is_said_before_the_audit(cli, saved, monkeypatch):
     ran = cli("gate", "there-is-no-model.pt", "--require", "gmsi.typicl<=1")
     assert ran.code == 2
     assert "gmsi.typical" in ran.err
+    assert "nothing to judge" in cli("gate", "there-is-no-model.pt").err
+    growth = ("--max-increase", "gmsi.typical:5%", "--baseline", "there-is-no.json")
+    assert "there-is-no.json" in cli("gate", "there-is-no-model.pt", *growth).err
 
 
 def test_policy_preset_and_command_line_together(cli, saved):
