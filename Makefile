@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage growth fuzz sample-models clean
+.PHONY: demo test lint types bench coverage growth fuzz batch-study gates sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -40,6 +40,13 @@ growth: $(VENV)/.installed
 CASES ?= 20000
 fuzz: $(VENV)/.tested
 	$(BIN)/python studies/fuzz.py --cases $(CASES) --output docs/fuzzing.md
+
+batch-study: $(VENV)/.installed
+	$(BIN)/python studies/batch.py --output docs/batch.md
+
+gates: $(VENV)/.installed
+	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors --n 300 --output build/pool
+	$(BIN)/python studies/gates.py build/pool/report.json --output docs/gates.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'

@@ -292,6 +292,7 @@ def _report(request: Request, opened: Opened, found: Measurement, device: str) -
         layers=found.layers,
         findings=(*_doubts(loaded), *opened.findings, *found.findings, *notes),
         cost=found.cost,
+        samples=found.samples,
     )
 
 

@@ -35,8 +35,21 @@ from .lenses.sound import require_second_derivatives
 from .losses import Loss
 from .memory import out_of_memory
 from .regimes import RegimeChoice, choose_regime
-from .results import AXES, Attribution, AxisName, Cost, Finding, Layer, Measurement, Raw, Regime, Spectra, Status
-from .stability import Aggregation, PerSample, output_figures, stability
+from .results import (
+    AXES,
+    Attribution,
+    AxisName,
+    Cost,
+    Finding,
+    Layer,
+    Measurement,
+    Raw,
+    Regime,
+    Samples,
+    Spectra,
+    Status,
+)
+from .stability import Aggregation, output_figures, stability
 from .stages import Progress, Stages
 from .subject import DTypeName, Subject, first_line, make_subject
 from .sweep import Study, study, sweep
@@ -127,7 +140,7 @@ def _measure(
     """The street of this module; see `measure`."""
     started = time.perf_counter()
     stages = Stages(progress)
-    generators = [torch.Generator().manual_seed(settings.seed + 1_000_003 * k) for k in range(5)]
+    generators = [torch.Generator().manual_seed(settings.seed + 1_000_003 * k) for k in range(4)]
     with stages.stage("model"):
         subject = make_subject(
             model,
@@ -169,13 +182,14 @@ def _measure(
             lambda s, _: read_attribution(s, wanted, scale, generators[3], flat=plan.piecewise_linear),
         )
     undefined = _undefined(subject, swept, figures, deviation, kind)
+    samples = _samples(deviation, figures, subject, swept, hessian)
     with stages.stage("intervals"):
         status: Status = "unconverged" if any(f.code == "curvature.unconverged" for f in hessian.findings) else "ok"
         axes, index, scales = stability(
-            _per_sample(deviation, figures, subject, jacobian, kernel, hessian),
+            samples,
             kind,
             _effective_ranks(jacobian, kernel, hessian),
-            generators[4],
+            settings.seed,
             weights=settings.weights,
             aggregation=settings.aggregation,
             curvature_status=status,
@@ -206,6 +220,7 @@ def _measure(
         layers=_layers(swept, subject.parameters()),
         findings=tuple(_ordered(findings)),
         cost=_cost(started, stages, swept, hessian, attribution),
+        samples=samples,
     )
 
 
@@ -259,22 +274,19 @@ def _deviation(x: Tensor) -> Tensor:
     return (flat - flat.mean(0)).square().sum(1)
 
 
-def _per_sample(
-    deviation: Tensor,
-    output: Tensor,
-    subject: Subject,
-    jacobian: JacobianReading,
-    kernel: KernelReading,
-    hessian: HessianReading,
-) -> PerSample:
-    def plain(t: Tensor) -> Tensor:
-        return t.detach().double().cpu()
+def _samples(
+    deviation: Tensor, output: Tensor, subject: Subject, swept: FirstOrder, hessian: HessianReading
+) -> Samples:
+    jacobian, kernel = swept.jacobian, swept.kernel
 
-    return PerSample(
+    def plain(t: Tensor) -> tuple[float, ...]:
+        return tuple(t.detach().double().cpu().tolist())
+
+    return Samples(
         deviation=plain(deviation),
         output=plain(output),
         input_worst=plain(jacobian.spectral),
-        input_typical=plain(jacobian.frobenius_squared) / subject.x[0].numel(),
+        input_typical=plain(jacobian.frobenius_squared / subject.x[0].numel()),
         weights_worst=plain(kernel.weights_worst),
         weights_typical=plain(kernel.weights_typical),
         kernel_worst=plain(kernel.worst),
@@ -283,6 +295,7 @@ def _per_sample(
         curvature_typical=plain(hessian.typical),
         curvature_typical_stderr=hessian.typical_stderr,
         curvature_worst_residual=hessian.worst_residual,
+        layers={t.name: tuple(float(f"{trace:.6g}") for trace in t.traces.tolist()) for t in swept.tensors},
     )
 
 

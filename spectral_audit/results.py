@@ -139,6 +139,32 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Figures of every probe sample, in the order of the probe set: what intervals and paired comparisons resample.
+
+    `deviation` ‖x_i − mean x‖²; `output` the margin or |logit|, or ‖f_i − mean f‖² for regression; `input_worst`
+    ‖J_i‖₂; `input_typical` ‖J_i‖_F²/d; `weights_worst` ‖G_iT‖₂; `weights_typical` ‖G_iτ‖_F²; `kernel_*` ‖G_iv‖² at the
+    top direction of the scaled kernel; `curvature_worst` vᵀ(T∇²ℓ_iT)v; `curvature_typical` tr(τ∇²ℓ_iτ).
+    `curvature_typical_stderr` and `curvature_worst_residual` are the errors of their means beyond sampling. `layers`
+    are ‖G_i‖_F² tensor by tensor, to six digits.
+    """
+
+    deviation: tuple[float, ...]
+    output: tuple[float, ...]
+    input_worst: tuple[float, ...]
+    input_typical: tuple[float, ...]
+    weights_worst: tuple[float, ...]
+    weights_typical: tuple[float, ...]
+    kernel_worst: tuple[float, ...]
+    kernel_typical: tuple[float, ...]
+    curvature_worst: tuple[float, ...]
+    curvature_typical: tuple[float, ...]
+    curvature_typical_stderr: float
+    curvature_worst_residual: float
+    layers: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something a reader must know before believing a figure."""
 
@@ -186,6 +212,7 @@ class Measurement:
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...]
     cost: Cost
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -253,7 +280,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Report:
-    """The audit of one checkpoint: the JSON report is this object."""
+    """The audit of one checkpoint: the JSON report is this object.
+
+    Reports of earlier versions have no `samples`.
+    """
 
     schema: str
     model: ModelInfo
@@ -269,6 +299,7 @@ class Report:
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...]
     cost: Cost
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True)

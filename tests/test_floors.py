@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explanations",),
     ("results",),
     ("linalg",),
+    ("index",),
     ("inputs",),
     ("losses", "memory"),
     ("subject",),
@@ -30,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stages",),
     ("regimes",),
     ("measure",),
+    ("comparison",),
     ("gate",),
     ("reports",),
     ("audit",),
@@ -46,10 +48,24 @@ NARROW: dict[str, set[str]] = {
     "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
     "memory": {"errors"},
-    "gate": {"errors", "results"},
-    "reports": {"errors", "results", "explanations", "gate"},
+    "index": {"results", "linalg"},
+    "comparison": {"errors", "results", "index", "linalg"},
+    "gate": {"errors", "results", "index", "comparison"},
+    "reports": {"", "errors", "results", "explanations", "comparison", "gate"},
 }
-LIGHT = ("errors", "results", "reports", "reports.schema", "inputs.spec", "cli")
+LIGHT = (
+    "errors",
+    "results",
+    "reports",
+    "reports.schema",
+    "inputs.spec",
+    "gate.judge",
+    "gate.policy",
+    "batch.run",
+    "batch.table",
+    "reports.verdict",
+    "cli",
+)
 HEAVY = {"torch", "numpy"}
 
 

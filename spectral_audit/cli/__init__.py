@@ -10,8 +10,13 @@ from typing import Annotated
 import typer
 
 from spectral_audit import __version__
+from spectral_audit.cli.baseline import baseline
+from spectral_audit.cli.batch import batch
+from spectral_audit.cli.compare import compare
+from spectral_audit.cli.gate import gate
 from spectral_audit.cli.init import init
 from spectral_audit.cli.inspect import inspect
+from spectral_audit.cli.ledgers import history, leaderboard
 from spectral_audit.cli.score import score
 from spectral_audit.cli.validate import validate
 
@@ -40,8 +45,9 @@ def _root(
     pass
 
 
-for _command in (score, inspect, validate, init):
+for _command in (score, gate, compare, batch, leaderboard, history, inspect, validate, init):
     app.command()(_command)
+app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:

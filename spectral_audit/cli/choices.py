@@ -59,3 +59,29 @@ class Regime(str, Enum):
     auto = "auto"
     exact = "exact"
     krylov = "krylov"
+
+
+class ComparisonFormat(str, Enum):
+    """What a comparison prints."""
+
+    rich = "rich"
+    json = "json"
+    md = "md"
+
+
+class VerdictFormat(str, Enum):
+    """What a gate prints."""
+
+    rich = "rich"
+    json = "json"
+    md = "md"
+    junit = "junit"
+    sarif = "sarif"
+
+
+class Inconclusive(str, Enum):
+    """What an inconclusive rule makes of the verdict: exit code 4, a pass, or a failure."""
+
+    report = "report"
+    passes = "pass"
+    fail = "fail"

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from spectral_audit.cli.choices import TrustLevel
+from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded
-from spectral_audit.cli.score import key_values
 from spectral_audit.errors import UsageError
 
 

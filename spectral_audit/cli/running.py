@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -44,6 +45,18 @@ def with_progress(work: Callable[[Callable[[str, int, int | None], None]], _Resu
             bar.update(tasks[stage], completed=done, count=count)
 
         return work(show)
+
+
+def append_summary(markdown: str) -> None:
+    """Add a text to the summary of a GitHub step, where there is one; a summary that fails changes no exit code."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(markdown + "\n")
+    except OSError as error:
+        typer.echo(f"warning: GITHUB_STEP_SUMMARY {path}: {error.strerror or error}", err=True)
 
 
 def _finish(bar: Bar, tasks: dict[str, TaskID]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spectral_audit.cli.choices import Aggregation, Device, DType, Format, Regime, TrustLevel
+from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded, with_progress
-from spectral_audit.errors import UsageError
 
 if TYPE_CHECKING:
     from spectral_audit.audit import Request
@@ -107,26 +107,3 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
         typer.echo(WRITERS[output_format.value](report).rstrip("\n"))
     if written:
         typer.echo(f"wrote {', '.join(str(path) for path in written)}", err=True)
-
-
-def key_values(items: list[str]) -> dict[str, object]:
-    """Arguments of a builder from KEY=VALUE, the values in YAML; raises `UsageError` for anything else."""
-    import yaml
-
-    values: dict[str, object] = {}
-    for item in items:
-        key, equals, text = item.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(
-                "--arch-kwargs: not an argument with a name",
-                expected="KEY=VALUE",
-                found=item or "nothing",
-                remedy="write it as in --arch-kwargs width=64",
-            )
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(
-                f"--arch-kwargs {key}", expected="a YAML value", found=text, remedy="quote it as YAML would"
-            ) from error
-    return values

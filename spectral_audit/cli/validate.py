@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spectral_audit.cli.choices import TextFormat, TrustLevel
+from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded
-from spectral_audit.cli.score import key_values
 
 if TYPE_CHECKING:
     from spectral_audit.audit import Request

@@ -50,7 +50,7 @@ class FirstOrder:
 class _Traces:
     """Means over probes, per sample (n,): ‖J_i‖_F², ‖G_i‖_F², ‖G_iτ‖_F², tr(S_iG_iG_iᵀ), the same with τ.
 
-    `tensors` are the sums over samples for every tensor; the standard errors are those over probes of the means over
+    `tensors` are ‖G_i‖_F² (n,) of every tensor; the standard errors are those over probes of the means over
     samples of ‖J_i‖_F², ‖G_i‖_F² and tr(S_iG_iG_iᵀ).
     """
 
@@ -59,7 +59,7 @@ class _Traces:
     typical: Tensor
     gauss_newton: Tensor
     gauss_newton_typical: Tensor
-    tensors: dict[str, float]
+    tensors: dict[str, Tensor]
     jacobian_stderr: float
     stderr: float
     gauss_newton_stderr: float
@@ -88,7 +88,8 @@ def _traces(
     parameters = subject.parameters()
     typical = {name: relative_scale(p) ** 2 / p.numel() for name, p in parameters.items()}
     kept: dict[str, list[Tensor]] = {key: [] for key in ("jacobian", "raw", "typical", "gn", "gn_typical")}
-    tensors = dict.fromkeys((*plan.structured, *plan.generic), 0.0)
+    nothing = subject.x.new_zeros(subject.n, dtype=torch.float64)
+    tensors = dict.fromkeys((*plan.structured, *plan.generic), nothing)
     for _ in range(_PROBES):
         plain = gradient_norms(subject, plan, (_signs(subject.n, q.shape[1], subject.x, generator) @ q.T)[:, None])
         signs = _signs(subject.n, subject.outputs, subject.x, generator)
@@ -99,7 +100,7 @@ def _traces(
         kept["gn"].append(torch.stack(list(curved.parameters.values())).sum(0))
         kept["gn_typical"].append(torch.stack([typical[k] * v for k, v in curved.parameters.items()]).sum(0))
         for name, norms in plain.parameters.items():
-            tensors[name] += float(norms.sum()) / _PROBES
+            tensors[name] = tensors[name] + norms.double() / _PROBES
         advance(1)
     stacked = {key: torch.stack(parts) for key, parts in kept.items()}
     stderr = {key: float(rows.mean(1).std()) / math.sqrt(_PROBES) for key, rows in stacked.items()}

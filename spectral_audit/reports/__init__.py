@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spectral_audit.errors import UsageError
 from spectral_audit.reports.artifact import to_json, to_yaml
+from spectral_audit.reports.files import discard
 from spectral_audit.reports.inspection import render_inspection
 from spectral_audit.reports.look import Look
 from spectral_audit.reports.markdown import render_markdown
@@ -69,12 +70,5 @@ def write_all(report: Report, directory: Path, pictures: Mapping[str, bytes] | N
         raise _unwritable(directory, f"{error.strerror or error}: {error.filename or directory}") from error
     finally:
         for part in parts.values():
-            _discard(part)
+            discard(part)
     return list(contents)
-
-
-def _discard(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return  # its directory is not one: there is nothing to discard

@@ -7,7 +7,7 @@ import math
 import re
 import types
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -138,22 +138,31 @@ def _decode(hint: Any, value: Any, at: _At) -> Any:
 
 
 def _decode_object(kind: Any, value: Any, at: _At) -> Any:
-    hints = fields_of(kind)
+    hints, optional = fields_of(kind), _optional(kind)
     if not isinstance(value, dict):
         raise at.refuse("has the wrong type", expected=f"an object with {', '.join(hints)}", found=_show(value))
     for key in value:
         if key not in hints:
             raise at.child(key).refuse("is unknown", expected=nearest(str(key), hints), found=_show(value[key]))
     for key in hints:
-        if key not in value:
+        if key not in value and key not in optional:
             raise at.child(key).refuse("is missing", expected=_NAMES[kind_of(unwrap(hints[key])[0])], found="nothing")
-    return kind(**{key: _decode(hint, value[key], at.child(key)) for key, hint in hints.items()})
+    return kind(**{key: _decode(hint, value[key], at.child(key)) for key, hint in hints.items() if key in value})
+
+
+@cache
+def _optional(kind: type) -> frozenset[str]:
+    """The fields with defaults: reports written before there were such fields lack them."""
+    return frozenset(f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING)
 
 
 def _decode_list(hint: Any, value: Any, at: _At) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise at.refuse("has the wrong type", expected=_NAMES["list"], found=_show(value))
-    return tuple(_decode(get_args(hint)[0], item, at.item(index)) for index, item in enumerate(value))
+    inner = get_args(hint)[0]
+    if inner is float and all(type(item) is float and math.isfinite(item) for item in value):
+        return tuple(value)  # most of a report, which a gate reads before it can answer
+    return tuple(_decode(inner, item, at.item(index)) for index, item in enumerate(value))
 
 
 def _decode_map(hint: Any, value: Any, at: _At) -> dict[str, Any]:

@@ -18,39 +18,40 @@ _MARKS = {"error": "❌ error", "warning": "⚠️ warning", "info": "ℹ️ inf
 def render_markdown(report: Report) -> str:
     """The report in GitHub's Markdown: verdict and axes in view, the rest folded away."""
     blocks = [
-        f"### spectral-audit: {_code(report.model.path)}",
-        f"**{_escape(words.headline(report))}**",
-        _escape(words.verdict(report)),
+        f"### spectral-audit: {code(report.model.path)}",
+        f"**{escape(words.headline(report))}**",
+        escape(words.verdict(report)),
         _axes(report),
-        f"<sub>{_escape(words.unit(report))}</sub>",
+        f"<sub>{escape(words.unit(report))}</sub>",
         _findings(report),
-        _folded("Spectra", _spectra(report)),
-        _folded("Layers", _layers(report)),
-        _folded("Attribution", _attribution(report.attribution)),
-        _folded("Model, data, cost", _record(report)),
-        f"<sub>{_escape(words.closing_text(report))}</sub>",
+        folded("Spectra", _spectra(report)),
+        folded("Layers", _layers(report)),
+        folded("Attribution", _attribution(report.attribution)),
+        folded("Model, data, cost", _record(report)),
+        f"<sub>{escape(words.closing_text(report))}</sub>",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Foreign text as Markdown that shows it literally: no markup, no HTML, no mention of anyone."""
     escaped = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(words.clean(text), quote=False))
     return escaped.replace("#", "&#35;").replace("@", "&#64;")
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Foreign text as inline code."""
     return "`" + words.clean(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table whose first `left` columns are text and whose others are numbers."""
     rule = ["---" if index < left else "--:" for index in range(len(headers))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [headers, rule, *rows])
 
 
-def _folded(title: str, body: str) -> str:
+def folded(title: str, body: str) -> str:
+    """A part that the reader opens."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
@@ -66,15 +67,15 @@ def _axes(report: Report) -> str:
         pairs = (*_pair(axis.worst), *_pair(axis.typical))
         rows.append((label, words.PERTURBS[name], *pairs, words.number(axis.effective_rank)))
     index = report.gmsi
-    rows.append(("**GMSI**", _escape(words.aggregation(index)), *_pair(index.worst), *_pair(index.typical), ""))
-    return _table(["axis", "perturbs", "worst", "95 %", "typical", "95 %", "effective rank"], rows, left=2)
+    rows.append(("**GMSI**", escape(words.aggregation(index)), *_pair(index.worst), *_pair(index.typical), ""))
+    return table(["axis", "perturbs", "worst", "95 %", "typical", "95 %", "effective rank"], rows, left=2)
 
 
 def _findings(report: Report) -> str:
     if not report.findings:
         return "No findings."
     findings = words.sorted_findings(report.findings)
-    return "\n".join(f"- {_MARKS[item.severity]} {_code(item.code)} {_escape(item.message)}" for item in findings)
+    return "\n".join(f"- {_MARKS[item.severity]} {code(item.code)} {escape(item.message)}" for item in findings)
 
 
 def _spectra(report: Report) -> str:
@@ -86,7 +87,7 @@ def _spectra(report: Report) -> str:
         ("Hessian (λ)", spectra.hessian),
     ]
     headers = ["operator", "largest", "smallest", "effective rank", "entropy", "trace", "certificate"]
-    return _table(headers, [(name, *_measures(spectrum)) for name, spectrum in named])
+    return table(headers, [(name, *_measures(spectrum)) for name, spectrum in named])
 
 
 def _measures(spectrum: Spectrum) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def _layers(report: Report) -> str:
     ranked = sorted(report.layers, key=lambda layer: -layer.share)
     rows = [
         (
-            _code(layer.name),
+            code(layer.name),
             words.shape(layer.shape),
             *map(words.percent, (layer.share, layer.share_worst, layer.share_typical)),
         )
@@ -115,7 +116,7 @@ def _layers(report: Report) -> str:
     if rest:
         sums = (sum(getattr(layer, field) for layer in rest) for field in ("share", "share_worst", "share_typical"))
         rows.append((f"+{len(rest)} more", "", *map(words.percent, sums)))
-    return _table(["share of the kernel's trace", "shape", "raw", "worst", "typical"], rows, left=2)
+    return table(["share of the kernel's trace", "shape", "raw", "worst", "typical"], rows, left=2)
 
 
 def _attribution(attribution: Attribution | None) -> str:
@@ -132,8 +133,8 @@ def _attribution(attribution: Attribution | None) -> str:
         for label, drift in (("random", attribution.random), ("worst", attribution.worst))
     ]
     line, score = explanation_words.attribution_line(attribution), explanation_words.score_line(attribution)
-    blocks = [_escape(line), _escape(score), _table(headers, rows), _curve(attribution), _methods(attribution)]
-    return "\n\n".join(filter(None, [*blocks, *map(_escape, explanation_words.notes(attribution))]))
+    blocks = [escape(line), escape(score), table(headers, rows), _curve(attribution), _methods(attribution)]
+    return "\n\n".join(filter(None, [*blocks, *map(escape, explanation_words.notes(attribution))]))
 
 
 def _curve(attribution: Attribution) -> str:
@@ -148,21 +149,21 @@ def _curve(attribution: Attribution) -> str:
         )
         for point in attribution.curve
     ]
-    return _table(headers, rows) if len(rows) > 1 else ""
+    return table(headers, rows) if len(rows) > 1 else ""
 
 
 def _methods(attribution: Attribution) -> str:
     headers = ["method", "score", "95 %", "worst score", "random drift", "worst drift", "max-sensitivity"]
     rows = [
         (
-            _code(name),
+            code(name),
             *_pair(found.score),
             *(words.number(e.value) for e in (found.score_worst, found.random.mean, found.worst.mean)),
             words.number(found.sensitivity.max_sensitivity.value),
         )
         for name, found in attribution.methods.items()
     ]
-    return _table(headers, rows) if len(rows) > 1 else ""
+    return table(headers, rows) if len(rows) > 1 else ""
 
 
 def _record(report: Report) -> str:
@@ -173,4 +174,4 @@ def _record(report: Report) -> str:
         ("raw norms", words.raw_text(report)),
         ("cost", words.cost_text(report)),
     ]
-    return _table(["", ""], [(label, _escape(text)) for label, text in rows], left=2)
+    return table(["", ""], [(label, escape(text)) for label, text in rows], left=2)

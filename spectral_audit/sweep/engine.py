@@ -34,14 +34,19 @@ Keep = Callable[[slice, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class TensorShare:
-    """One parameter tensor's part in the kernel: its rule, its scale T, and the trace of its block in the Q basis."""
+    """One parameter tensor's part in the kernel: its rule, its scale T, and ‖G_i‖_F² of its own in the Q basis (n,)."""
 
     name: str
     shape: tuple[int, ...]
     rule: str
     norm: float
     scale: float
-    trace: float
+    traces: Tensor
+
+    @property
+    def trace(self) -> float:
+        """The trace of its block of the kernel."""
+        return float(self.traces.sum())
 
 
 @dataclass(frozen=True)
@@ -169,9 +174,9 @@ def _contract(subject: Subject, plan: Study, stored: dict[str, RowStore], sums: 
             coefficients = (1.0, scale**2, scale**2 / parameter.numel())[: len(sums.matrices)]
             diagonal, how = store.contract(sums, coefficients, buffer)
         rule = f"{'+'.join(plan.uses[name])}:{how}" if name in plan.structured else "generic"
-        trace = float(diagonal[:, : subject.rank].sum())
+        traces = diagonal[:, : subject.rank].sum(1)
         norm = float(parameter.detach().double().norm())
-        shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, trace))
+        shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, traces))
     if small:
         sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0)[: len(sums.matrices)])
     return tuple(shares)

@@ -36,6 +36,7 @@ from spectral_audit.results import (
     ModelInfo,
     Raw,
     Report,
+    Samples,
     Scales,
     Spectra,
     Spectrum,
@@ -181,6 +182,15 @@ def attribution() -> Attribution:
     )
 
 
+def samples(scale: float = 1.0) -> Samples:
+    """Figures of 256 samples, the second half of them twice as sensitive."""
+    wave = tuple(scale * (1 + (i % 16) / 16) * (1 + i // 128) for i in range(256))
+    return Samples(
+        *[wave] * 10, curvature_typical_stderr=0.0, curvature_worst_residual=0.0,
+        layers={layer.name: tuple(layer.share * figure for figure in wave) for layer in layers()},
+    )  # fmt: skip
+
+
 def example() -> Report:
     """A ReLU network for MNIST, 256 samples, everything measured."""
     measured = axes()
@@ -218,6 +228,7 @@ def example() -> Report:
         cost=Cost(
             4.318, {"sweep": 1.42, "spectra": 0.871, "hessian": 1.304, "attribution": 0.723}, 412_300_000, 9, 164, 6912
         ),
+        samples=samples(),
     )  # fmt: skip
 
 

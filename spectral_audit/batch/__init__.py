@@ -1,0 +1,1 @@
+"""Many checkpoints, one ledger: unchanged work is never redone, and nothing that was finished is lost."""

@@ -1,0 +1,58 @@
+"""A worker process: jobs in, one JSON line each; results out, one JSON line each. It alone imports torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from spectral_audit.errors import AuditError
+
+
+def serve() -> None:
+    """Audit what comes in on standard input until it ends; whatever the models print goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the batch decides what an interrupt means
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    from spectral_audit import audit  # noqa: F401 — loading torch is not part of any model's time
+
+    try:
+        answers.write("ready\n")
+        answers.flush()
+        for line in sys.stdin:
+            answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+            answers.flush()
+    except BrokenPipeError:
+        return  # the batch is gone
+
+
+def _answer(job: dict[str, Any]) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        found = _audited(job)
+    except AuditError as error:
+        found = {"outcome": "failed", "message": str(error)}
+    except KeyboardInterrupt:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 — one model's defect must not end the others
+        summary = " ".join(str(error).split())[:300]
+        found = {"outcome": "failed", "message": f"internal error: {type(error).__name__}: {summary}"}
+    return {**found, "seconds": time.perf_counter() - started}
+
+
+def _audited(job: dict[str, Any]) -> dict[str, Any]:
+    from spectral_audit.audit import Request, audit
+    from spectral_audit.batch.figures import figures_of
+    from spectral_audit.reports.artifact import to_json
+
+    path, spec = job.pop("path"), job.pop("spec")
+    report = audit(Request(checkpoint=Path(path), spec=Path(spec) if spec else None, **job))
+    return {"outcome": "ok", "figures": figures_of(report), "report": to_json(report)}
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,154 @@
+"""Does a batch survive being killed, and do two workers help? Random small models in a folder of their own.
+
+    python studies/batch.py [--models 200] [--kills 20] [--output docs/batch.md]
+
+Kills: the batch is sent SIGKILL at random moments of its work and started again each time; the ledger must end as one
+from an undisturbed run. Workers: seconds of one and of two processes on 20 models, alternating, and of a run with
+nothing to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SPEC = "model: {builder: mlp, kwargs: {inputs: 4, hidden: [8], outputs: 3}}\ndata: {path: probe.npz}\nsample: {n: 16}\n"
+# Large enough for the audit, and not the start of a process, to fill the time.
+LARGER = (
+    "model: {builder: mlp, kwargs: {inputs: 64, hidden: [128, 128], outputs: 10}}\n"
+    "data: {path: probe.npz}\nsample: {n: 256}\n"
+)
+FIGURES = "SELECT path, key, outcome, figures FROM models JOIN audits USING (key) ORDER BY path"
+
+
+def make(folder: Path, count: int, spec: str, sizes: tuple[int, ...], samples: int) -> Path:
+    """`count` models with random weights, layer sizes as given, and their probe set."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(samples, sizes[0])).astype(np.float32)
+    np.savez(folder / "probe.npz", x=x, y=generator.integers(0, sizes[-1], samples))
+    (folder / "audit.yaml").write_text(spec, encoding="utf-8")
+    names = [f"linear{k + 1}" for k in range(len(sizes) - 2)] + ["head"]
+    for seed in range(count):
+        draws = torch.Generator().manual_seed(seed)
+        state = {}
+        for name, wide, narrow in zip(names, sizes, sizes[1:], strict=False):
+            state[f"{name}.weight"] = torch.randn(narrow, wide, generator=draws) / wide**0.5
+            state[f"{name}.bias"] = torch.randn(narrow, generator=draws)
+        torch.save(state, folder / f"model-{seed:03}.pt")
+    return folder
+
+
+def start(folder: Path, ledger: Path, jobs: int) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "spectral_audit",
+        "batch",
+        str(folder),
+        "--ledger",
+        str(ledger),
+        "--jobs",
+        str(jobs),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(folder: Path, ledger: Path, jobs: int) -> tuple[str, float]:
+    """The table of a run to its end, and its seconds."""
+    began = time.perf_counter()
+    process = start(folder, ledger, jobs)
+    out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"batch ended with {process.returncode}:\n{err}")
+    return out, time.perf_counter() - began
+
+
+def rows(ledger: Path, query: str) -> list[tuple[object, ...]]:
+    with sqlite3.connect(ledger) as connection:
+        return connection.execute(query).fetchall()
+
+
+def finished(ledger: Path) -> int:
+    """Models in the ledger, asked from outside while a batch may be writing."""
+    try:
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM models").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def kills(work: Path, models: int, count: int) -> list[str]:
+    folder = make(work / "zoo", models, SPEC, (4, 8, 3), 40)
+    calm, _ = finish(folder, work / "calm.db", 2)
+    generator = random.Random(0)
+    ledger, found = work / "killed.db", []
+    for number, moment in enumerate(sorted(generator.sample(range(1, models), count))):
+        process = start(folder, ledger, 2)
+        while finished(ledger) < moment and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found.append(str(finished(ledger)))
+        print(f"\rkill {number + 1}/{count}: {found[-1]} finished", end="", file=sys.stderr)
+    end, _ = finish(folder, ledger, 2)
+    once = rows(ledger, "SELECT count(*), count(DISTINCT path), count(DISTINCT key) FROM models") == [(models,) * 3]
+    facts = {
+        f"every one of {models} models exactly once": once,
+        "integrity check": rows(ledger, "PRAGMA integrity_check") == [("ok",)],
+        "figures equal to those of an undisturbed run": rows(ledger, FIGURES) == rows(work / "calm.db", FIGURES),
+        "printed table equal to that of an undisturbed run": end == calm,
+    }
+    lines = [f"SIGKILL at {count} random moments of the work; models finished after each: {', '.join(found)}.", ""]
+    return lines + [f"- {name}: {'yes' if held else 'NO'}" for name, held in facts.items()]
+
+
+def workers(work: Path, rounds: int) -> list[str]:
+    folder = make(work / "twenty", 20, LARGER, (64, 128, 128, 10), 256)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(rounds):
+        for jobs in (1, 2):
+            ledger = work / f"speed-{number}-{jobs}.db"
+            seconds[jobs].append(finish(folder, ledger, jobs)[1])
+            print(f"\n{jobs} workers: {seconds[jobs][-1]:.1f} s", end="", file=sys.stderr)
+    again = finish(folder, work / "speed-0-1.db", 2)[1]
+    one, two = (statistics.median(seconds[jobs]) for jobs in (1, 2))
+    return [
+        f"20 models of 26,000 parameters, 256 samples; medians of {rounds} alternating rounds: one worker {one:.1f} s,",
+        f"two workers {two:.1f} s, {one / two:.2f} times faster; a run with nothing changed {again:.2f} s.",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    lines = ["# Batches", "", "`make batch-study` makes this page.", ""]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        if options.kills:
+            lines += ["## Killed and restarted", "", *kills(work, options.models, options.kills), ""]
+        if options.rounds:
+            lines += ["## Workers", "", *workers(work, options.rounds), ""]
+    print("\n".join(lines))
+    if options.output:
+        options.output.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
