@@ -12,7 +12,7 @@ from spectral_audit import __version__
 from spectral_audit.batch.jobs import Job
 from spectral_audit.errors import AuditError
 from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.spec import AuditSpec, find_spec, load_spec
+from spectral_audit.inputs.spec import AuditSpec, DataSpec, find_spec, load_spec
 from spectral_audit.results import DEFINITION, SCHEMA
 
 # What changes how long an audit takes, and not what it finds.
@@ -77,11 +77,18 @@ def _spec(path: Path | None, hashes: Hashes) -> Any:
         spec = load_spec(path)
     except AuditError:
         return hashes.of(path)
-    return [_resolved(spec, hashes), _code(spec.model.builder, path.parent, hashes)]
+    functions = (spec.model.builder, *spec.attribution.methods)
+    return [_resolved(spec, hashes), *(_code(name, path.parent, hashes) for name in functions)]
 
 
 def _resolved(value: Any, hashes: Hashes) -> Any:
     """A spec with its defaults filled in; files stand for their contents, wherever they lie."""
+    if isinstance(value, DataSpec):
+        # Its folder is only where names are looked up: its contents are not the data.
+        named = {name: _resolved(part, hashes) for name, part in vars(value).items() if name not in ("folder", "path")}
+        if value.source != "path":
+            return [named, str(value.path), _code(str(value.path), value.folder, hashes)]
+        return [named, hashes.of(value.path)]
     if isinstance(value, AuditSpec):
         return {name: _resolved(part, hashes) for name, part in vars(value).items() if name != "source"}
     if is_dataclass(value):
@@ -91,9 +98,9 @@ def _resolved(value: Any, hashes: Hashes) -> Any:
     return value
 
 
-def _code(builder: str | None, folder: Path, hashes: Hashes) -> str:
-    """The contents of the file that builds the model, where it is one."""
-    file = (builder or "").rpartition(":")[0]
+def _code(function: str | None, folder: Path, hashes: Hashes) -> str:
+    """The contents of the file that a function stands in, where it is one."""
+    file = (function or "").rpartition(":")[0]
     return hashes.of(folder / file) if file.endswith(".py") else ""
 
 

@@ -12,7 +12,7 @@ _FIELDS = (
     *("data.probe_sha256", "data.n", "gmsi.definition", "gmsi.aggregation", "gmsi.weights"),
     *("task.loss", "scales.output_kind", "engine.dtype"),
 )
-_EXPLANATION = ("method", "target", "norm", "space", "radius", "top_k")
+_EXPLANATION = ("method", "target", "sign", "channels", "norm", "space", "radius", "top_k", "score_definition")
 
 
 def differences(old: Report, new: Report, *, attribution: bool = False) -> tuple[Difference, ...]:
@@ -20,7 +20,7 @@ def differences(old: Report, new: Report, *, attribution: bool = False) -> tuple
     found = [(name, str(attrgetter(name)(old)), str(attrgetter(name)(new))) for name in _FIELDS]
     if attribution and old.attribution is not None and new.attribution is not None:
         for name in _EXPLANATION:
-            ends = [str(getattr(report.attribution, name, None)) for report in (old, new)]
+            ends = [str(getattr(report.attribution, name)) for report in (old, new)]
             found.append((f"attribution.{name}", ends[0], ends[1]))
     return tuple(Difference(*entry) for entry in found if entry[1] != entry[2])
 

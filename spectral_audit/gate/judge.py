@@ -59,11 +59,11 @@ def judged(rule: Rule, figure: Figure) -> Judgement:
 
 
 def caps(report: Report) -> tuple[str, ...]:
-    """Why nothing can be decided on a report: figures of half a model, or of noise. Old reports say neither."""
+    """Why nothing can be decided on a report: figures of half a model, or of noise."""
     found = []
-    if getattr(report.model, "partial", False):
+    if report.model.partial:
         found.append("the weights were loaded only in part")
-    if getattr(report.data, "synthetic", False):
+    if report.data.synthetic:
         found.append("the model was audited on noise instead of data")
     return tuple(found)
 

@@ -19,7 +19,7 @@ from spectral_audit.batch.ledger import Entry, Ledger
 from spectral_audit.batch.table import matching, natural, ranked, rows_of
 from spectral_audit.errors import RefusedError, UsageError
 from spectral_audit.gate.rules import parse_rule
-from tests.batch.zoo import make_zoo, weights
+from tests.batch.zoo import SPEC, make_zoo, weights
 
 GOOD = Entry("ok", figures={"gmsi.typical": 1.5, "gmsi.typical.low": 1.0}, report="{}", seconds=2.0)
 
@@ -142,6 +142,23 @@ def test_settings_the_builder_and_the_tool_are_part_of_the_key(zoo, tmp_path, mo
     found.append(key(zoo, arch=f"{net}:build"))
     monkeypatch.setattr(keys, "__version__", "99")
     found.append(key(zoo))
+    assert len(set(found)) == len(found)
+
+
+def test_what_else_lies_beside_the_spec_is_not_part_of_the_key(zoo):
+    before = key(zoo)
+    (zoo / "notes.txt").write_text("nothing to do with it")
+    assert key(zoo) == before
+
+
+@pytest.mark.parametrize("line", ["data: {path: 'python:own.py:load'}", "attribution: {methods: ['own.py:load']}"])
+def test_the_code_of_functions_is_part_of_the_key(zoo, line):
+    text = SPEC if line.startswith("attribution") else SPEC.replace("data: {path: probe.npz}", "")
+    (zoo / "audit.yaml").write_text(f"{text}{line}\n")
+    found = [key(zoo)]
+    for version in "12":
+        (zoo / "own.py").write_text(version)
+        found.append(key(zoo))
     assert len(set(found)) == len(found)
 
 
