@@ -95,6 +95,8 @@ def measure(
     settings = settings or Settings()
     try:
         found = _measure(model, x, y, loss, settings, progress)
+    except OverflowError as error:
+        raise _overflow(settings, first_line(error)) from error
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch re-exports it without saying so
         raise _overflow(settings, f"an eigenvalue solver failed: {first_line(error)}") from error
     except (RuntimeError, NotImplementedError) as error:

@@ -483,10 +483,6 @@ def not_yaml(case):
     case.spec.write_text("data: {path: [probe.npz\n", encoding="utf-8")
 
 
-def no_spec(case):
-    case.spec.unlink()
-
-
 def spec_elsewhere(case):
     return ["--spec", case.folder / "other.yaml"]
 
@@ -629,7 +625,6 @@ SPOILED = [
     (bce_for_three_outputs, 2, ["model.pt", "task.loss", "3 outputs"]),
     (too_few_class_names, 3, ["model.pt", "task.classes", "3 names", "model.audit.yaml"]),
     (not_yaml, 2, ["model.audit.yaml", "YAML"]),
-    (no_spec, 3, ["model.pt", "holds weights only", "--arch"]),
     (spec_elsewhere, 2, ["other.yaml"]),
     (unknown_function, 2, ["net.py", "built", "make"]),
     (unknown_family, 2, ["resnets", "did you mean 'resnet'"]),

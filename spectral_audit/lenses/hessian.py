@@ -143,6 +143,8 @@ def _worst(
     # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed. Where the
     # softmax is saturated to the last digit, noise is all there is.
     start = start / start.norm() + _NOISE * noise / noise.norm() if start.any() else noise
+    if not start.isfinite().all() or not start.any():
+        raise OverflowError("the weights are so large that their norm is not finite")
     rule = dominant_converged(tolerance)
     ritz = lanczos(
         lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule, max_basis=space.max_basis(_LEAST_BASIS)

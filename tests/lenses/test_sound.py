@@ -121,6 +121,16 @@ def test_overflow_is_inconclusive() -> None:
     assert audit(net, 1e20 * draw(), dtype="float64").gmsi.worst.status == "ok"
 
 
+def test_a_unit_with_enormous_weights_is_inconclusive() -> None:
+    """It is saturated, and the others have gradients; but the norm of the whole tensor is 1e20."""
+    net = Through(torch.tanh)
+    with torch.no_grad():
+        net.first.weight[0] = 1e20
+    with pytest.raises(InconclusiveError, match="overflow in float32"):
+        audit(net, draw())
+    assert audit(net, draw(), dtype="float64").gmsi.worst.status == "ok"
+
+
 def test_random_outputs_are_told_from_mixed_batches() -> None:
     with pytest.raises(RefusedError, match="outputs are random"):
         audit(Through(lambda h: nn.functional.dropout(h, 0.5, training=True)), draw())
