@@ -20,6 +20,7 @@ MODELS = {
     "mnist_mlp.safetensors": 64,
     "mnist_cnn_relu.safetensors": 48,
     "mnist_cnn_gelu.safetensors": 16,
+    "mnist_cnn_noisy.safetensors": 48,
     "cifar10_resnet.pt": 8,
 }
 every_model = pytest.mark.parametrize("name", MODELS)
