@@ -12,7 +12,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from .audit import Request
 from .errors import RefusedError, UsageError
 from .inputs.architecture import build_model
 from .inputs.builders import is_builtin
@@ -23,6 +22,7 @@ from .inputs.dataset import load_probe
 from .inputs.shapes import channels_in, first_layer
 from .inputs.spec import FUNCTION, SYNTHETIC, AuditSpec, DataSpec, InputSpec, LossName, TaskSpec, data_at, read_text
 from .inputs.tokens import from_embedding
+from .opening import Request
 
 _X = ("x", "images", "image", "inputs", "input", "features", "data", "X", "input_ids", "tokens", "text")
 _Y = ("y", "labels", "label", "targets", "target", "classes", "class", "Y")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from .audit import Opened, Request, about, open_request
 from .errors import UsageError
 from .findings import data_findings
 from .inputs.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, load_spec
 from .measure import accuracy_of
+from .opening import Opened, Request, about, open_request
 from .results import Finding, Validation, Values
 from .subject import make_subject
 

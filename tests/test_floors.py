@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("gate",),
     ("reports",),
+    ("opening",),
     ("audit",),
     ("validation", "drafting"),
     ("batch",),

@@ -45,8 +45,9 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _audited(job: dict[str, Any]) -> dict[str, Any]:
-    from spectral_audit.audit import Request, audit
+    from spectral_audit.audit import audit
     from spectral_audit.batch.figures import figures_of
+    from spectral_audit.opening import Request
     from spectral_audit.reports.artifact import to_json
 
     path, spec = job.pop("path"), job.pop("spec")

@@ -12,7 +12,7 @@ from spectral_audit.cli.subjects import is_report, report_of
 from spectral_audit.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
 baseline = typer.Typer(help="Keep the report that later models are compared with.", no_args_is_help=True)
 
@@ -58,6 +58,6 @@ def update(
 
 
 def _request(checkpoint: Path) -> Request:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
     return Request(checkpoint)

@@ -13,7 +13,7 @@ from spectral_audit.cli.running import append_summary, guarded
 from spectral_audit.cli.subjects import report_of
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
 
 def compare(

@@ -16,9 +16,9 @@ from spectral_audit.cli.subjects import is_report, report_of
 from spectral_audit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
     from spectral_audit.gate.policy import Policy
     from spectral_audit.gate.verdict import Verdict
+    from spectral_audit.opening import Request
     from spectral_audit.results import Report
 
 

@@ -30,8 +30,8 @@ def init(
     """Write a commented audit.yaml from what a checkpoint and its data tell."""
 
     def run() -> None:
-        from spectral_audit.audit import Request
         from spectral_audit.drafting import draft
+        from spectral_audit.opening import Request
 
         target = output or checkpoint.with_name(f"{checkpoint.stem}.audit.yaml")
         if target.exists() and not force:

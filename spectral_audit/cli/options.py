@@ -11,7 +11,7 @@ from spectral_audit.cli.choices import Aggregation, Device, DType, TrustLevel
 from spectral_audit.errors import UsageError
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
 Spec = Annotated[Path | None, typer.Option(help="audit.yaml; by default the one beside the checkpoint.")]
 Arch = Annotated[str | None, typer.Option(help="Who builds the model: file.py:function, module:function or a family.")]
@@ -42,7 +42,7 @@ def request_for(
     aggregation: Aggregation,
 ) -> Request:
     """The audit that these options ask for."""
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
     return Request(
         checkpoint=checkpoint,

@@ -12,7 +12,7 @@ from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded, with_progress
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
 
 def score(
@@ -56,7 +56,7 @@ def score(
     """Audit a checkpoint on real data and print the report."""
 
     def run() -> None:
-        from spectral_audit.audit import Request
+        from spectral_audit.opening import Request
 
         request = Request(
             checkpoint=checkpoint,

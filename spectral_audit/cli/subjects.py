@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spectral_audit.cli.running import with_progress
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
     from spectral_audit.results import Report
 
 REPORTS = (".json", ".yaml", ".yml")

@@ -12,7 +12,7 @@ from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded
 
 if TYPE_CHECKING:
-    from spectral_audit.audit import Request
+    from spectral_audit.opening import Request
 
 
 def validate(
@@ -35,7 +35,7 @@ def validate(
     def run() -> None:
         from rich.console import Console
 
-        from spectral_audit.audit import Request
+        from spectral_audit.opening import Request
         from spectral_audit.reports.artifact import to_json
         from spectral_audit.reports.look import Look
         from spectral_audit.reports.validation import render_validation
