@@ -33,6 +33,8 @@ _CLASSES = frozenset(
         "torch.distributed.checkpoint.filesystem._StorageInfo",
         *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
         *("pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
+        # How some releases of Python 3.11 pickle a member of an enumeration; it is a stand-in like all others.
+        "builtins.getattr",
     ]
 )
 _TUPLES = frozenset(["torch.Size", "torch.serialization._get_layout"])

@@ -152,6 +152,15 @@ def table_of_a_distributed_checkpoint(a: Attack) -> Path:
     return folder
 
 
+@attack("not callable")
+def attributes_reached_by_the_table_of_a_distributed_checkpoint(a: Attack) -> Path:
+    """Metadata.__subclasses__(): the first step of a chain that needs no name but getattr."""
+    folder = a.honest("distributed checkpoint, directory")
+    reach = b"cbuiltins\ngetattr\n(ctorch.distributed.checkpoint.metadata\nMetadata\nX\x0e\0\0\0__subclasses__tR"
+    (folder / ".metadata").write_bytes(b"\x80\x02" + reach + b")R.")
+    return folder
+
+
 @attack("builtins.exec")
 def piece_of_a_distributed_checkpoint(a: Attack) -> Path:
     with warnings.catch_warnings():
