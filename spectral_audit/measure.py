@@ -156,7 +156,8 @@ def _measure(
         )
         chosen = min(settings.chunk or subject.chunk, subject.n)
     plan, subject = stages.run("model", subject, generators[0], lambda s, _: _plan(s, generators[0]))
-    regime = choose_regime(subject, plan, settings.regime)
+    with stages.stage("model"):
+        regime = choose_regime(subject, plan, settings.regime)
     if regime == "exact":
         # The sweep holds a cotangent for every output at every layer, beside what forward and backward pass hold.
         fitting = subject.fitting(subject.outputs + 2)

@@ -71,6 +71,10 @@ _NAMED = ("min", "max")  # bounds that `clamp` may get by keyword
 class _Gates(TorchDispatchMode):
     """Records the state of every gate a forward pass goes through."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip the compiler torch loads it, which takes a second; nothing is compiled here
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         self.states: list[Tensor] = []
