@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from spectral_audit.batch.table import Row, columns_of
 from spectral_audit.errors import UsageError, nearest
-from spectral_audit.reports.files import discard, write_file
+from spectral_audit.reports.files import write_file, write_whole
 
 SUFFIXES = (".csv", ".json", ".parquet")
 
@@ -69,23 +68,10 @@ def _parquet(rows: Sequence[Row], path: Path) -> None:
             found="nothing of that name",
             remedy="run pip install 'spectral-audit[parquet]', or export to .csv",
         ) from None
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        columns = columns_of(rows)
-        schema = pyarrow.schema(
-            [("path", pyarrow.string()), ("outcome", pyarrow.string())]
-            + [(name, pyarrow.float64()) for name in columns]
-            + [("message", pyarrow.string())]
-        )
-        parquet.write_table(pyarrow.Table.from_pylist(_records(rows), schema=schema), part)
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written",
-            expected="a directory that can be written to, with room",
-            found=error.strerror or str(error),
-            remedy="name another file",
-        ) from error
-    finally:
-        discard(part)
+    schema = pyarrow.schema(
+        [("path", pyarrow.string()), ("outcome", pyarrow.string())]
+        + [(name, pyarrow.float64()) for name in columns_of(rows)]
+        + [("message", pyarrow.string())]
+    )
+    table = pyarrow.Table.from_pylist(_records(rows), schema=schema)
+    write_whole(path, lambda part: parquet.write_table(table, part))

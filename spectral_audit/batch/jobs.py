@@ -20,16 +20,21 @@ class Job:
 
     path: str
     spec: str | None = None
+    data: str | None = None
     arch: str | None = None
     arch_kwargs: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     trust: str = "none"
+    allow_partial: bool = False
     n: int | None = None
     seed: int | None = None
     device: str = "auto"
     dtype: str = "float32"
+    chunk: int | None = None
     memory: str | None = None
     aggregation: str = "rss"
+    attribution: tuple[str, ...] = ()
+    regime: str = "auto"
 
 
 _KEYS = {entry.name: entry.type for entry in fields(Job)}
@@ -66,8 +71,8 @@ def _expand(target: str) -> list[Path]:
         return [one for one in path.rglob("*") if one.suffix.lower() in CHECKPOINTS and one.is_file()]
     if path.exists():
         return [path]
-    # Path.glob takes no absolute patterns.
-    return [one for one in map(Path, glob.glob(target, recursive=True)) if one.is_file()]  # noqa: PTH207
+    found = glob.glob(target, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    return [one for one in map(Path, found) if one.is_file()]
 
 
 def _manifest(path: Path, common: Job) -> list[Job]:

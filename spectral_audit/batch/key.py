@@ -12,7 +12,7 @@ from spectral_audit import __version__
 from spectral_audit.batch.jobs import Job
 from spectral_audit.errors import AuditError
 from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.spec import AuditSpec, DataSpec, find_spec, load_spec
+from spectral_audit.inputs.spec import AuditSpec, DataSpec, data_at, find_spec, load_spec
 from spectral_audit.results import DEFINITION, SCHEMA
 
 # What changes how long an audit takes, and not what it finds.
@@ -53,7 +53,8 @@ def key_of(job: Job, hashes: Hashes) -> str:
             "tool": [__version__, SCHEMA, DEFINITION],
             "weights": [hashes.of(checkpoint), *_shards(checkpoint, hashes)],
             "settings": settings,
-            "code": _code(job.arch, Path(), hashes),
+            "code": [_code(name, Path(), hashes) for name in (job.arch, *job.attribution)],
+            "data": _resolved(data_at(DataSpec(Path()), job.data, Path()), hashes) if job.data else "the spec's",
             "spec": _spec(spec_path, hashes),
         }
     )

@@ -109,9 +109,7 @@ class Pool:
     def _start(self, slot: int) -> subprocess.Popen[str] | None:
         """A new worker with its share of threads, and a device of its own where there are several."""
         threads = str(self._budget.threads)
-        environment = os.environ | dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
-        )
+        environment = os.environ | dict.fromkeys(_THREADS, threads)
         if self._budget.gpus > 1:
             names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self._budget.gpus)))).split(",")
             environment["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)].strip()

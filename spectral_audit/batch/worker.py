@@ -50,8 +50,8 @@ def _audited(job: dict[str, Any]) -> dict[str, Any]:
     from spectral_audit.opening import Request
     from spectral_audit.reports.artifact import to_json
 
-    path, spec = job.pop("path"), job.pop("spec")
-    report = audit(Request(checkpoint=Path(path), spec=Path(spec) if spec else None, **job))
+    path, spec, methods = job.pop("path"), job.pop("spec"), tuple(job.pop("attribution"))
+    report = audit(Request(Path(path), Path(spec) if spec else None, attribution=methods, **job))
     return {"outcome": "ok", "figures": figures_of(report), "report": to_json(report)}
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import guarded
 from spectral_audit.cli.subjects import is_report, report_of
 from spectral_audit.errors import RefusedError, UsageError
-
-if TYPE_CHECKING:
-    from spectral_audit.opening import Request
 
 baseline = typer.Typer(help="Keep the report that later models are compared with.", no_args_is_help=True)
 
@@ -23,9 +21,11 @@ def _root() -> None:
 
 
 @baseline.command()
+@with_audit_options
 def update(
     subject: Annotated[Path, typer.Argument(metavar="MODEL|REPORT", help="What becomes the baseline.")],
     target: Annotated[Path, typer.Argument(metavar="BASELINE", help="The .json or .yaml file to write.")],
+    options: AuditOptions,
 ) -> None:
     """Write a model's report, audited now or saved before, as the baseline."""
 
@@ -43,7 +43,7 @@ def update(
                 remedy="name the baseline as in baseline.json",
             )
         require_writable(target.parent)
-        report = report_of(subject, _request)
+        report = report_of(subject, options.request)
         if caps(report):
             raise RefusedError(
                 f"{subject}: cannot be a baseline",
@@ -55,9 +55,3 @@ def update(
         typer.echo(f"baseline {target}: {report.model.path}, sha256 {report.model.sha256[:12]}", err=True)
 
     guarded(run)
-
-
-def _request(checkpoint: Path) -> Request:
-    from spectral_audit.opening import Request
-
-    return Request(checkpoint)

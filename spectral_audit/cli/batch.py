@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectral_audit.cli import options
-from spectral_audit.cli.choices import Aggregation, Device, DType, TrustLevel
+from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import guarded
 from spectral_audit.errors import ExitCode
 
@@ -24,26 +23,18 @@ LedgerOption = Annotated[Path, typer.Option("--ledger", help="The file that keep
 DEFAULT = Path("spectral-audit.db")
 
 
+@with_audit_options
 def batch(
     targets: Annotated[
         list[str], typer.Argument(metavar="TARGET...", help="Checkpoints, folders, patterns in quotes, manifests.")
     ],
+    options: AuditOptions,
     ledger: LedgerOption = DEFAULT,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; one for each GPU by default, else one for two cores.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds that one model may take.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Audit again what failed before.")] = False,
-    spec: options.Spec = None,
-    arch: options.Arch = None,
-    arch_kwargs: options.ArchKwargs = None,
-    trust: options.Trust = TrustLevel.none,
-    n: options.Samples = None,
-    seed: options.Seed = None,
-    device: options.DeviceOption = Device.auto,
-    dtype: options.DTypeOption = DType.float32,
-    memory: options.Memory = None,
-    aggregation: options.AggregationOption = Aggregation.rss,
 ) -> None:
     """Audit many checkpoints; what is in the ledger and unchanged is not done again. Exit 3 if a model failed."""
 
@@ -53,47 +44,34 @@ def batch(
         from spectral_audit.batch.run import plan
         from spectral_audit.batch.work import Budget
 
-        common = Job(
-            path="",
-            spec=str(spec) if spec else None,
-            arch=arch,
-            arch_kwargs=options.key_values(arch_kwargs or []),
-            trust=trust.value,
-            n=n,
-            seed=seed,
-            device=device.value,
-            dtype=dtype.value,
-            memory=memory,
-            aggregation=aggregation.value,
-        )
-        found = find_jobs(targets, common)
+        settings = options.settings()
+        found = find_jobs(targets, Job(path="", **settings | {"spec": str(options.spec) if options.spec else None}))
         with Ledger(ledger) as kept:
-            todo = plan(found, kept, retry_failed=retry_failed)
-            budget = Budget.of(
-                min(jobs, len(todo.missing)) if jobs and todo.missing else jobs, timeout, device=device.value
-            )
-            _run(todo, kept, budget)
+            planned = plan(found, kept, retry_failed=retry_failed)
+            workers = min(jobs, len(planned.missing)) if jobs and planned.missing else jobs
+            budget = Budget.of(workers, timeout, device=options.device.value)
+            _run(planned, kept, budget)
             failed = _summary(found, kept)
         raise typer.Exit(ExitCode.REFUSED if failed else ExitCode.OK)
 
     guarded(run)
 
 
-def _run(todo: Plan, kept: Ledger, budget: Budget) -> None:
+def _run(planned: Plan, kept: Ledger, budget: Budget) -> None:
     """Do what is missing, with a live table on a terminal and plain lines elsewhere."""
     from spectral_audit.batch.run import run
 
-    done = len(todo.jobs) - len(todo.missing)
-    workers = f", {budget.workers} processes of {budget.threads} threads" if todo.missing else ""
-    typer.echo(f"{len(todo.jobs)} models, {done} unchanged{workers}", err=True)
+    done = len(planned.jobs) - len(planned.missing)
+    workers = f", {budget.workers} processes of {budget.threads} threads" if planned.missing else ""
+    typer.echo(f"{len(planned.jobs)} models, {done} unchanged{workers}", err=True)
     try:
-        if todo.missing and sys.stderr.isatty():
+        if planned.missing and sys.stderr.isatty():
             from spectral_audit.batch.live import live_table
 
-            with live_table(len(todo.missing)) as report:
-                run(todo, kept, budget, report)
+            with live_table(len(planned.missing)) as report:
+                run(planned, kept, budget, report)
         else:
-            run(todo, kept, budget, _lines(len(todo.missing)))
+            run(planned, kept, budget, _lines(len(planned.missing)))
     except KeyboardInterrupt:
         typer.echo("stopped; what was finished is in the ledger: run the same command to go on", err=True)
         raise

@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from spectral_audit.cli import options
-from spectral_audit.cli.choices import Aggregation, ComparisonFormat, Device, DType, TrustLevel
+from spectral_audit.cli.choices import ComparisonFormat
+from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import append_summary, guarded
 from spectral_audit.cli.subjects import report_of
 
-if TYPE_CHECKING:
-    from spectral_audit.opening import Request
 
-
+@with_audit_options
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A checkpoint, or a saved report.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="A checkpoint, or a saved report.")],
+    options: AuditOptions,
     output_format: Annotated[
         ComparisonFormat, typer.Option("--format", "-f", help="What to print.")
     ] = ComparisonFormat.rich,
     force: Annotated[bool, typer.Option("--force", help="Compare reports that are not comparable.")] = False,
-    spec: options.Spec = None,
-    arch: options.Arch = None,
-    arch_kwargs: options.ArchKwargs = None,
-    trust: options.Trust = TrustLevel.none,
-    n: options.Samples = None,
-    seed: options.Seed = None,
-    device: options.DeviceOption = Device.auto,
-    dtype: options.DTypeOption = DType.float32,
-    memory: options.Memory = None,
-    aggregation: options.AggregationOption = Aggregation.rss,
 ) -> None:
     """Compare two models or reports: changes with intervals, by axis and by layer."""
-
-    def request(checkpoint: Path) -> Request:
-        return options.request_for(
-            checkpoint,
-            spec=spec,
-            arch=arch,
-            arch_kwargs=arch_kwargs,
-            trust=trust,
-            n=n,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-            memory=memory,
-            aggregation=aggregation,
-        )
 
     def run() -> None:
         from rich.console import Console
@@ -60,7 +34,7 @@ def compare(
         from spectral_audit.reports.comparison import comparison_markdown, render_comparison
         from spectral_audit.reports.look import Look
 
-        reports = [report_of(path, request) for path in (old, new)]
+        reports = [report_of(path, options.request) for path in (old, new)]
         differences = require_comparable(reports[0], reports[1], (str(old), str(new)), force=force)
         found = compared(reports[0], reports[1], differences)
         if output_format is ComparisonFormat.rich:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectral_audit.cli import options
-from spectral_audit.cli.choices import Aggregation, Device, DType, Inconclusive, TrustLevel, VerdictFormat
+from spectral_audit.cli.choices import Inconclusive, VerdictFormat
+from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import append_summary, guarded, with_progress
 from spectral_audit.cli.subjects import is_report, report_of
 from spectral_audit.errors import UsageError, nearest
@@ -18,14 +18,15 @@ from spectral_audit.errors import UsageError, nearest
 if TYPE_CHECKING:
     from spectral_audit.gate.policy import Policy
     from spectral_audit.gate.verdict import Verdict
-    from spectral_audit.opening import Request
     from spectral_audit.results import Report
 
 
+@with_audit_options
 def gate(
     subject: Annotated[
         Path, typer.Argument(metavar="MODEL|REPORT", help="A checkpoint, or its report in JSON or YAML.")
     ],
+    options: AuditOptions,
     require: Annotated[
         list[str] | None, typer.Option(metavar="RULE", help="A rule, such as 'gmsi.typical<=2.5'; may be repeated.")
     ] = None,
@@ -52,16 +53,6 @@ def gate(
         list[Path] | None,
         typer.Option("--output", "-o", help="Also write .json, .md, .txt, .xml (JUnit) or .sarif; may be repeated."),
     ] = None,
-    spec: options.Spec = None,
-    arch: options.Arch = None,
-    arch_kwargs: options.ArchKwargs = None,
-    trust: options.Trust = TrustLevel.none,
-    n: options.Samples = None,
-    seed: options.Seed = None,
-    device: options.DeviceOption = Device.auto,
-    dtype: options.DTypeOption = DType.float32,
-    memory: options.Memory = None,
-    aggregation: options.AggregationOption = Aggregation.rss,
 ) -> None:
     """Judge a checkpoint or a saved report by rules; exit 0 passed, 1 failed, 4 undecided."""
 
@@ -69,26 +60,11 @@ def gate(
         rules = _policy(require or [], max_increase or [], baseline, policy, preset, inconclusive)
         _require_outputs(output or [])
 
-        def request(path: Path, samples: int | None = n) -> Request:
-            return options.request_for(
-                path,
-                spec=spec,
-                arch=arch,
-                arch_kwargs=arch_kwargs,
-                trust=trust,
-                n=samples,
-                seed=seed,
-                device=device,
-                dtype=dtype,
-                memory=memory,
-                aggregation=aggregation,
-            )
-
         old = _baseline(rules)
         if adaptive:
-            verdict = _adaptive(subject, spec, n, rules, request)
+            verdict = _adaptive(subject, options, rules)
         else:
-            verdict = _judge(report_of(subject, request), old, rules, subject, force)
+            verdict = _judge(report_of(subject, options.request), old, rules, subject, force)
         _announce(verdict, output_format, output or [])
         raise typer.Exit(verdict.exit_code)
 
@@ -124,9 +100,7 @@ def _judge(report: Report, old: Report | None, rules: Policy, subject: Path, for
     )
 
 
-def _adaptive(
-    checkpoint: Path, spec: Path | None, n: int | None, rules: Policy, request: Callable[[Path, int], Request]
-) -> Verdict:
+def _adaptive(checkpoint: Path, options: AuditOptions, rules: Policy) -> Verdict:
     """Audits of more and more samples until the rules are decided."""
     from spectral_audit.audit import audit
     from spectral_audit.gate.adaptive import level_of, look_at, schedule, settle
@@ -140,11 +114,12 @@ def _adaptive(
             found="a saved report" if is_report(checkpoint) else "--max-increase, whose baseline has its own samples",
             remedy="leave out --adaptive",
         )
-    path = spec or find_spec(checkpoint)
-    maximum = n or (load_spec(path).sample.n if path else SampleSpec().n)
+    path = options.spec or find_spec(checkpoint)
+    maximum = options.n or (load_spec(path).sample.n if path else SampleSpec().n)
     sizes = schedule(maximum)
     level = level_of(len(sizes))
-    reports = (with_progress(partial(audit, request(checkpoint, size))) for size in sizes)
+    requests = (replace(options, n=size).request(checkpoint) for size in sizes)
+    reports = (with_progress(partial(audit, request)) for request in requests)
     look, judgements, looks = settle((look_at(report, level) for report in reports), rules.rules)
     return conclude(
         look.report,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spectral_audit.cli import options
 from spectral_audit.cli.choices import TrustLevel
-from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded
 from spectral_audit.errors import UsageError
 
@@ -19,12 +19,10 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; <stem>.audit.yaml beside the model.")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="Who builds the model, as for score.")] = None,
-    arch_kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the builder.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Which state dict, when the checkpoint holds several.")] = None,
-    trust: Annotated[TrustLevel, typer.Option(help="What files may run.")] = TrustLevel.none,
+    arch: options.Arch = None,
+    arch_kwargs: options.ArchKwargs = None,
+    weights: options.Weights = None,
+    trust: options.Trust = TrustLevel.none,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Write a commented audit.yaml from what a checkpoint and its data tell."""
@@ -32,6 +30,7 @@ def init(
     def run() -> None:
         from spectral_audit.drafting import draft
         from spectral_audit.opening import Request
+        from spectral_audit.reports.files import write_file
 
         target = output or checkpoint.with_name(f"{checkpoint.stem}.audit.yaml")
         if target.exists() and not force:
@@ -45,20 +44,19 @@ def init(
             checkpoint=checkpoint,
             data=data,
             arch=arch,
-            arch_kwargs=key_values(arch_kwargs or []),
+            arch_kwargs=options.key_values(arch_kwargs or []),
             weights=weights,
             trust=trust.value,
         )
         text = draft(request, target)
-        try:
-            target.write_text(text, encoding="utf-8")
-        except OSError as error:
+        if not target.parent.is_dir():
             raise UsageError(
                 f"{target}: cannot be written",
                 expected="a file in a folder that exists",
-                found=error.strerror or str(error),
+                found="no such folder",
                 remedy="name another one with -o.",
-            ) from None
+            )
+        write_file(target, text)
         typer.echo(f"wrote {target}", err=True)
 
     guarded(run)

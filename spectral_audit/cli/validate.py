@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spectral_audit.cli import options
 from spectral_audit.cli.choices import TextFormat, TrustLevel
-from spectral_audit.cli.options import key_values
 from spectral_audit.cli.running import guarded
 
 if TYPE_CHECKING:
@@ -22,13 +22,11 @@ def validate(
         typer.Argument(metavar="[MODEL]", help="The checkpoint; by default the one the spec is named after."),
     ] = None,
     output_format: Annotated[TextFormat, typer.Option("--format", "-f", help="What to print.")] = TextFormat.rich,
-    arch: Annotated[str | None, typer.Option(help="Who builds the model, as for score.")] = None,
-    arch_kwargs: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the builder.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Which state dict, when the checkpoint holds several.")] = None,
-    trust: Annotated[TrustLevel, typer.Option(help="What files may run.")] = TrustLevel.none,
-    n: Annotated[int | None, typer.Option("--n", min=2, help="Probe samples; overrides the spec.")] = None,
+    arch: options.Arch = None,
+    arch_kwargs: options.ArchKwargs = None,
+    weights: options.Weights = None,
+    trust: options.Trust = TrustLevel.none,
+    n: options.Samples = None,
 ) -> None:
     """Check a spec: draw its data, run the model on it once, and show shapes, ranges, classes and accuracy."""
 
@@ -48,7 +46,7 @@ def validate(
                 checkpoint=model,
                 spec=spec,
                 arch=arch,
-                arch_kwargs=key_values(arch_kwargs or []),
+                arch_kwargs=options.key_values(arch_kwargs or []),
                 weights=weights,
                 trust=trust.value,
                 n=n,

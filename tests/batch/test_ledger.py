@@ -162,6 +162,15 @@ def test_the_code_of_functions_is_part_of_the_key(zoo, line):
     assert len(set(found)) == len(found)
 
 
+def test_other_data_is_part_of_the_key_and_so_are_its_bytes(zoo, tmp_path):
+    other = tmp_path / "other.npz"
+    shutil.copy(zoo / "probe.npz", other)
+    found = [key(zoo), key(zoo, data=str(other))]
+    other.write_bytes(other.read_bytes() + b" ")
+    found.append(key(zoo, data=str(other)))
+    assert len(set(found)) == len(found)
+
+
 def test_a_comment_in_the_spec_changes_nothing(zoo):
     before = key(zoo)
     (zoo / "audit.yaml").write_text((zoo / "audit.yaml").read_text() + "# a comment\n")

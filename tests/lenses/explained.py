@@ -18,7 +18,7 @@ SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 def explain(subject: Subject, *, scale: float = 1.0, flat: bool = False, **settings: object) -> Attribution:
     """The attribution part of a report, for input scale X = `scale`."""
-    chosen = AttributionSettings(**settings)  # type: ignore[arg-type]
+    chosen = AttributionSettings(**settings)  # type: ignore[arg-type]  # keywords of the caller
     return read_attribution(subject, chosen, scale, torch.Generator().manual_seed(0), flat=flat)
 
 

@@ -28,7 +28,7 @@ class Quadratic(nn.Module):
 def read(model: nn.Module, x: Tensor, **settings: object) -> Attribution:
     found = measure(
         model, x, torch.zeros(len(x), 1), loss="mse",
-        settings=Settings(dtype="float64", attribution=AttributionSettings(**settings)),  # type: ignore[arg-type]
+        settings=Settings(dtype="float64", attribution=AttributionSettings(**settings)),  # type: ignore[arg-type]  # keywords of the caller
     ).attribution  # fmt: skip
     assert found is not None
     return found

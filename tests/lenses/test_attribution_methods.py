@@ -18,7 +18,7 @@ W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 
 
 def attributions(model: nn.Module, x: Tensor, method: str, **settings: object) -> Tensor:
-    chosen = AttributionSettings(methods=(method,), **settings)  # type: ignore[arg-type]
+    chosen = AttributionSettings(methods=(method,), **settings)  # type: ignore[arg-type]  # keywords of the caller
     return AttributionMap(regression(model, x), chosen, method).base
 
 

@@ -129,7 +129,7 @@ def test_loss_gradients_keep_their_proven_bound(loss: str, outputs: int) -> None
     net = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, outputs)).double()
     x = points(20, 5)
     y = torch.zeros(20, outputs) if loss == "mse" else torch.zeros(20).long()
-    found = explain(make_subject(net, x, y, loss=loss, dtype="float64"), flat=True)  # type: ignore[arg-type]
+    found = explain(make_subject(net, x, y, loss=loss, dtype="float64"), flat=True)  # type: ignore[arg-type]  # a name from the case registry
     (link,) = found.links
     assert link.holds
     assert link.samples >= 6

@@ -90,8 +90,8 @@ def test_large_problems_choose_it_by_themselves() -> None:
 @pytest.mark.parametrize(("loss", "width"), [("cross_entropy", 7), ("bce", 1), ("mse", 3)])
 def test_the_output_factor_squares_to_the_output_hessian(loss: str, width: int) -> None:
     f = torch.randn(5, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    factor = OutputFactor(loss, f)  # type: ignore[arg-type]
+    factor = OutputFactor(loss, f)  # type: ignore[arg-type]  # a name from the parameters of the test
     columns = [
         factor.transposed(factor(torch.eye(width, dtype=torch.float64)[k].expand(5, width))) for k in range(width)
     ]
-    torch.testing.assert_close(torch.stack(columns, 2), output_hessian(loss, f).clone())  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.stack(columns, 2), output_hessian(loss, f).clone())  # type: ignore[arg-type]  # a name from the parameters of the test

@@ -15,7 +15,7 @@ from tests.reference import reference
 
 def audit(model: nn.Module, x: Tensor, **settings: object) -> Measurement:
     y = torch.arange(len(x)) % 3
-    return measure(model, x, y, settings=Settings(attribution=None, **settings))  # type: ignore[arg-type]
+    return measure(model, x, y, settings=Settings(attribution=None, **settings))  # type: ignore[arg-type]  # keywords of the caller
 
 
 def draw(n: int = 12, d: int = 4) -> Tensor:

@@ -161,7 +161,7 @@ GENERIC = {
 @pytest.mark.parametrize("name", CASES)
 def test_few_parameters_of_the_cases_lack_a_rule(name: str) -> None:
     model, x, y, loss = CASES[name]()
-    plan = plan_of(make_subject(model, x, y, loss=loss, dtype="float64"))  # type: ignore[arg-type]
+    plan = plan_of(make_subject(model, x, y, loss=loss, dtype="float64"))  # type: ignore[arg-type]  # a name from the case registry
     assert set(plan.generic) == GENERIC.get(name, set())
 
 
