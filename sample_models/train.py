@@ -21,7 +21,7 @@ from sources import SOURCES, MissingDataError, Source, balanced
 from torch import Tensor, nn
 from training import Recipe, fit, quality, relabelled
 
-from spectral_audit.inputs.families import FAMILIES
+from spectral_audit.inputs.architectures.families import FAMILIES
 
 IMAGE_SAMPLE = {"n": 256, "seed": 0, "strategy": "stratified"}
 CNN = {"channels": 1, "outputs": 10, "width": 8, "hidden": 64, "size": 28}

@@ -13,8 +13,8 @@ import torch
 from . import __version__
 from .errors import RefusedError, UsageError
 from .explanations import Sheet
-from .inputs.architecture import LoadedModel
-from .inputs.builders import find_builder
+from .inputs.architectures.architecture import LoadedModel
+from .inputs.architectures.builders import find_builder
 from .inputs.spec import AuditSpec
 from .lenses.attribution import AttributionSettings, Callback
 from .measure import Settings, measure

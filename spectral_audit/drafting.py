@@ -13,15 +13,15 @@ import yaml
 from torch import Tensor, nn
 
 from .errors import RefusedError, UsageError
-from .inputs.architecture import build_model
-from .inputs.builders import is_builtin
-from .inputs.checkpoint import load_checkpoint
+from .inputs.architectures.architecture import build_model
+from .inputs.architectures.builders import is_builtin
+from .inputs.checkpoints.checkpoint import load_checkpoint
 from .inputs.data import names_in, open_data
+from .inputs.data.dataset import load_probe
+from .inputs.data.shapes import channels_in, first_layer
 from .inputs.data.stored import Array, Ask, Stored
-from .inputs.dataset import load_probe
-from .inputs.shapes import channels_in, first_layer
+from .inputs.data.tokens import from_embedding
 from .inputs.spec import FUNCTION, SYNTHETIC, AuditSpec, DataSpec, InputSpec, LossName, TaskSpec, data_at, read_text
-from .inputs.tokens import from_embedding
 from .opening import Request
 
 _X = ("x", "images", "image", "inputs", "input", "features", "data", "X", "input_ids", "tokens", "text")

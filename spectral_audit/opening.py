@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AuditError, UsageError
-from .inputs.architecture import LoadedModel, build_model
-from .inputs.checkpoint import Checkpoint, Trust, load_checkpoint
-from .inputs.dataset import Probe, load_probe
+from .inputs.architectures.architecture import LoadedModel, build_model
+from .inputs.checkpoints.checkpoint import Checkpoint, Trust, load_checkpoint
+from .inputs.data.dataset import Probe, load_probe
+from .inputs.data.tokens import from_embedding
 from .inputs.spec import SPEC_KEY, SYNTHETIC, AuditSpec, DataSpec, data_at, find_spec, load_spec, spec_in_metadata
-from .inputs.tokens import from_embedding
 from .regimes import RegimeChoice
 from .results import Finding
 from .stability import Aggregation

@@ -9,7 +9,7 @@ import torch
 
 from .errors import UsageError
 from .findings import data_findings
-from .inputs.dataset import Probe, load_probe
+from .inputs.data.dataset import Probe, load_probe
 from .inputs.spec import AuditSpec, load_spec
 from .measure import accuracy_of
 from .opening import Opened, Request, about, open_request

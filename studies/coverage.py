@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.inputs.architecture import build_model
-from spectral_audit.inputs.checkpoint import load_checkpoint
+from spectral_audit.inputs.architectures.architecture import build_model
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.spec import ModelSpec, load_spec
 from spectral_audit.measure import Settings, measure
 from spectral_audit.regimes import MAX_ROWS

@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import spectral_audit.audit
 from spectral_audit.cli import app
 from spectral_audit.errors import InconclusiveError
-from spectral_audit.inputs.archive import ZIP_ERRORS
+from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS
 from spectral_audit.measure import measure
 from spectral_audit.subject import make_subject
 from tests.inputs.saved import ROWS, SHAPE, model

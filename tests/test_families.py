@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from spectral_audit.errors import UsageError
-from spectral_audit.inputs.families import ACTIVATIONS, FAMILIES
+from spectral_audit.inputs.architectures.families import ACTIVATIONS, FAMILIES
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"
 FIGURES: dict[str, dict[str, Any]] = json.loads((SAMPLES / "accuracy.json").read_text())

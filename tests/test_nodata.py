@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-from spectral_audit.inputs.shapes import input_shape
+from spectral_audit.inputs.data.shapes import input_shape
 from spectral_audit.inputs.spec import SPEC_KEY
 from spectral_audit.reports.schema import SCHEMA_PATH, build_schema
 from spectral_audit.results import Validation

@@ -11,7 +11,7 @@ from typing import Any
 from spectral_audit import __version__
 from spectral_audit.batch.jobs import Job
 from spectral_audit.errors import AuditError
-from spectral_audit.inputs.archive import sha256_of
+from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.spec import AuditSpec, DataSpec, data_at, find_spec, load_spec
 from spectral_audit.results import DEFINITION, SCHEMA
 

@@ -19,7 +19,7 @@ def inspect(
     def run() -> None:
         from rich.console import Console
 
-        from spectral_audit.inputs.inspection import inspect_checkpoint
+        from spectral_audit.inputs.checkpoints.inspection import inspect_checkpoint
         from spectral_audit.reports.artifact import to_json
         from spectral_audit.reports.inspection import render_inspection
         from spectral_audit.reports.look import Look

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from safetensors.numpy import save_file
 
-from spectral_audit.inputs.dataset import Probe, load_probe
+from spectral_audit.inputs.data.dataset import Probe, load_probe
 from spectral_audit.inputs.spec import load_spec
 
 CLASSES = ("bird", "cat", "dog")

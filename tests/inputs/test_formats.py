@@ -11,7 +11,7 @@ from torch import nn
 
 from spectral_audit.audit import Request, audit
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.checkpoint import inspect_checkpoint
+from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint
 from spectral_audit.reports.artifact import to_json
 from tests.inputs.saved import NET, ROWS, SHAPE, VARIANTS, Row, model
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from spectral_audit.audit import Request, audit
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.architecture import build_model
-from spectral_audit.inputs.checkpoint import inspect_checkpoint, load_checkpoint
-from spectral_audit.inputs.huggingface import described_model
+from spectral_audit.inputs.architectures.architecture import build_model
+from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint, load_checkpoint
+from spectral_audit.inputs.checkpoints.huggingface import described_model
 from spectral_audit.inputs.spec import ModelSpec
 from tests.inputs.test_formats import figures
 

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spectral_audit.errors import RefusedError, UsageError
-from spectral_audit.inputs.architecture import LoadedModel, build_model
-from spectral_audit.inputs.checkpoint import Checkpoint, load_checkpoint
-from spectral_audit.inputs.families import FAMILIES
+from spectral_audit.inputs.architectures.architecture import LoadedModel, build_model
+from spectral_audit.inputs.architectures.families import FAMILIES
+from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from spectral_audit.inputs.spec import ModelSpec
 
 KWARGS = {"inputs": 4, "hidden": [3], "outputs": 2}

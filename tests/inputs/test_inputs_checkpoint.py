@@ -13,9 +13,9 @@ from torch import nn
 from torch._weights_only_unpickler import _get_allowed_globals
 
 from spectral_audit.errors import ExitCode, RefusedError, UsageError
-from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
-from spectral_audit.inputs.pickles import ALLOWED, scan_pickle
+from spectral_audit.inputs.checkpoints.archive import sha256_of
+from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
+from spectral_audit.inputs.checkpoints.pickles import ALLOWED, scan_pickle
 
 
 class Evil:

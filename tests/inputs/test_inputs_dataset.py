@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spectral_audit.errors import RefusedError, UsageError
-from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.dataset import Probe, load_probe
+from spectral_audit.inputs.checkpoints.archive import sha256_of
+from spectral_audit.inputs.data.dataset import Probe, load_probe
 from spectral_audit.inputs.spec import AuditSpec, DataSpec, InputSpec, SampleSpec, TaskSpec
 
 REGRESSION = TaskSpec("regression", "mse")

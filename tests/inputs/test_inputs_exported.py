@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.checkpoint import inspect_checkpoint, load_checkpoint
+from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint, load_checkpoint
 
 
 class Evil:

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.architecture import build_model
-from spectral_audit.inputs.checkpoint import load_checkpoint
+from spectral_audit.inputs.architectures.architecture import build_model
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.spec import ModelSpec
 from tests.inputs.saved import ROWS, model
 

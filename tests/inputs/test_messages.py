@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.checkpoint import load_checkpoint
-from spectral_audit.inputs.huggingface import described_model
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
+from spectral_audit.inputs.checkpoints.huggingface import described_model
 
 AGAIN = "do not use this file; copy it again from a source you trust."
 SAVE = "where the model was trained, run torch.save(model.state_dict(), 'model.pt') and audit that file"

@@ -10,10 +10,10 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from spectral_audit.errors import RefusedError, UsageError
-from spectral_audit.inputs.architecture import LoadedModel, build_model
-from spectral_audit.inputs.checkpoint import load_checkpoint
-from spectral_audit.inputs.families import FAMILIES
-from spectral_audit.inputs.recognise import recognise
+from spectral_audit.inputs.architectures.architecture import LoadedModel, build_model
+from spectral_audit.inputs.architectures.families import FAMILIES
+from spectral_audit.inputs.architectures.recognise import recognise
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.spec import ModelSpec
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.func import functional_call
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.checkpoint import load_checkpoint
-from spectral_audit.inputs.families import FAMILIES
-from spectral_audit.inputs.scripted import Scripted, UnsupportedError
+from spectral_audit.inputs.architectures.families import FAMILIES
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
+from spectral_audit.inputs.checkpoints.scripted import Scripted, UnsupportedError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

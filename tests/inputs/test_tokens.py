@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError, UsageError
-from spectral_audit.inputs.dataset import load_probe
+from spectral_audit.inputs.data.dataset import load_probe
+from spectral_audit.inputs.data.tokens import from_embedding
 from spectral_audit.inputs.spec import load_spec
-from spectral_audit.inputs.tokens import from_embedding
 from spectral_audit.measure import Settings, measure
 
 WORDS, LENGTH, WIDTH = 11, 6, 4

@@ -8,9 +8,9 @@ import itertools
 import pytest
 import torch
 
-from spectral_audit.inputs.architecture import build_model
-from spectral_audit.inputs.checkpoint import load_checkpoint
-from spectral_audit.inputs.dataset import load_probe
+from spectral_audit.inputs.architectures.architecture import build_model
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
+from spectral_audit.inputs.data.dataset import load_probe
 from spectral_audit.inputs.spec import load_spec
 from spectral_audit.lenses.attribution import AttributionMap, AttributionSettings
 from spectral_audit.lenses.attribution.draws import Ball

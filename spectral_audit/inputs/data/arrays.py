@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spectral_audit.errors import AuditError, RefusedError
-from spectral_audit.inputs.archive import MAGIC, sha256_of
+from spectral_audit.inputs.checkpoints.archive import MAGIC, sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, absent, damaged, digest_of, one_name, whole
 
 _NPZ = "an .npz file written by numpy.savez"

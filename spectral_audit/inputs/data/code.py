@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from spectral_audit.errors import AuditError, RefusedError
-from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.builders import find_builder
+from spectral_audit.inputs.architectures.builders import find_builder
+from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, whole
 
 _EXPECTED = "(x, y): inputs and labels as arrays or tensors; y may be None"

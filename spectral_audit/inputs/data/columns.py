@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spectral_audit.errors import AuditError, RefusedError, nearest
-from spectral_audit.inputs.archive import sha256_of
+from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.images import lazily
 from spectral_audit.inputs.data.stored import (
     Array,

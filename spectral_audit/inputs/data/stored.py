@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from spectral_audit.errors import RefusedError, nearest
-from spectral_audit.inputs.archive import sha256_of
+from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.spec import AuditSpec
 from spectral_audit.results import Finding
 

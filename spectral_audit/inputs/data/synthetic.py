@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 
 from spectral_audit.errors import RefusedError
+from spectral_audit.inputs.data.shapes import InputShape, input_shape
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored
-from spectral_audit.inputs.shapes import InputShape, input_shape
 from spectral_audit.results import Finding
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.archive import sha256_of
+from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, absent, bad, whole
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

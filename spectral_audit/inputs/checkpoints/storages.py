@@ -10,7 +10,7 @@ import io
 import pickle
 from typing import Any
 
-from spectral_audit.inputs.archive import Archive
+from spectral_audit.inputs.checkpoints.archive import Archive
 
 _BYTES = {
     **{"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "LongStorage": 8},

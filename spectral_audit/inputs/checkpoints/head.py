@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
-from spectral_audit.inputs.contents import Head
+from spectral_audit.inputs.checkpoints.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
+from spectral_audit.inputs.checkpoints.contents import Head
 
 # Torch stores records as they are. What unpacks to over this many times the file is no checkpoint but a bomb.
 _LARGEST_RATIO = 100

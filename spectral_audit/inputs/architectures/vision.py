@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.inputs.arguments import bad, require_positive
+from spectral_audit.inputs.architectures.arguments import bad, require_positive
 
 _DEEPEST = 256
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
-from spectral_audit.inputs.families import FAMILIES
+from spectral_audit.inputs.architectures.families import FAMILIES
 
 Builder = Callable[..., Any]
 

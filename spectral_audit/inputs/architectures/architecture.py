@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from spectral_audit.errors import RefusedError, UsageError, nearest
-from spectral_audit.inputs.builders import call_builder, call_on_meta, find_builder, is_builtin
-from spectral_audit.inputs.checkpoint import Checkpoint, Trust
-from spectral_audit.inputs.families import FAMILIES
-from spectral_audit.inputs.filling import fill, listed, misfit, require_modest, shapes_of
-from spectral_audit.inputs.huggingface import describe, described_model, is_transformers, timm_name
-from spectral_audit.inputs.inspection import ARCHITECTURE_KEY
-from spectral_audit.inputs.recognise import recognise
+from spectral_audit.inputs.architectures.builders import call_builder, call_on_meta, find_builder, is_builtin
+from spectral_audit.inputs.architectures.families import FAMILIES
+from spectral_audit.inputs.architectures.filling import fill, listed, misfit, require_modest, shapes_of
+from spectral_audit.inputs.architectures.recognise import recognise
+from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint, Trust
+from spectral_audit.inputs.checkpoints.huggingface import describe, described_model, is_transformers, timm_name
+from spectral_audit.inputs.checkpoints.inspection import ARCHITECTURE_KEY
 from spectral_audit.inputs.spec import ModelSpec
 
 KWARGS_KEY = "spectral_audit.kwargs"

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import nn
 
 from spectral_audit.errors import AuditError
-from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.contents import Contents, refusal_of
-from spectral_audit.inputs.formats import open_checkpoint
-from spectral_audit.inputs.statedicts import candidates, dtype_name, select
+from spectral_audit.inputs.checkpoints.archive import sha256_of
+from spectral_audit.inputs.checkpoints.contents import Contents, refusal_of
+from spectral_audit.inputs.checkpoints.formats import open_checkpoint
+from spectral_audit.inputs.checkpoints.statedicts import candidates, dtype_name, select
 from spectral_audit.results import Inspection, TensorInfo
 
 # Entries of a state dict that are statistics or counters, not parameters.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.contents import SAVE_STATE_DICT
+from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT
 
 _LAYERS = {
     "torch.nn.modules.activation": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid "

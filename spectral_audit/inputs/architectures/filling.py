@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from spectral_audit.errors import AuditError, RefusedError
-from spectral_audit.inputs.checkpoint import Checkpoint
+from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint
 
 # Attributes under which wrappers, and training loops, keep the model itself.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")

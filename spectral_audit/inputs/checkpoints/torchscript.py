@@ -13,12 +13,12 @@ import warnings
 import torch
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.archive import ZIP_ERRORS, Archive
-from spectral_audit.inputs.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
-from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
-from spectral_audit.inputs.scripted import Scripted, UnsupportedError
-from spectral_audit.inputs.storages import overdrawn
-from spectral_audit.inputs.weights import broken
+from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS, Archive
+from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
+from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
+from spectral_audit.inputs.checkpoints.scripted import Scripted, UnsupportedError
+from spectral_audit.inputs.checkpoints.storages import overdrawn
+from spectral_audit.inputs.checkpoints.weights import broken
 
 _RECORDS = re.compile(
     r"(?:data|constants|traced_inputs)(?:\.pkl|/\d+)|code/[\w./]+\.py(?:\.debug_pkl)?"

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from spectral_audit.errors import AuditError, RefusedError
-from spectral_audit.inputs.archive import ZIP_ERRORS, open_archive
-from spectral_audit.inputs.contents import SUSPICION, Contents, Head
-from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
+from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS, open_archive
+from spectral_audit.inputs.checkpoints.contents import SUSPICION, Contents, Head
+from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
 from spectral_audit.results import TensorInfo
 
 _METADATA = "torch.distributed.checkpoint.metadata"

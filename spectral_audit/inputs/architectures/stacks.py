@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from spectral_audit.inputs.arguments import activation_of, bad, pooling_of, require_positive
+from spectral_audit.inputs.architectures.arguments import activation_of, bad, pooling_of, require_positive
 
 _MOST = 256
 

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.archive import ZIP_ERRORS
-from spectral_audit.inputs.builders import importing
-from spectral_audit.inputs.contents import (
+from spectral_audit.inputs.architectures.builders import importing
+from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS
+from spectral_audit.inputs.checkpoints.contents import (
     SAVE_STATE_DICT,
     SUSPICION,
     Consent,
@@ -26,8 +26,8 @@ from spectral_audit.inputs.contents import (
     pickled,
     trusting,
 )
-from spectral_audit.inputs.modules import MODULE_GLOBALS, layers_allowed
-from spectral_audit.inputs.pickles import PickleScan, scan_pickle
+from spectral_audit.inputs.checkpoints.modules import MODULE_GLOBALS, layers_allowed
+from spectral_audit.inputs.checkpoints.pickles import PickleScan, scan_pickle
 from spectral_audit.results import TensorInfo
 
 _LEGACY_MAGIC = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.inputs.archive import sha256_of
-from spectral_audit.inputs.contents import Contents, Program, Trust, refusal_of
-from spectral_audit.inputs.formats import open_checkpoint
-from spectral_audit.inputs.inspection import inspect_checkpoint
-from spectral_audit.inputs.modules import require_plain_layers
-from spectral_audit.inputs.statedicts import clean, dtype_names, require_finite, select, with_aliases
+from spectral_audit.inputs.checkpoints.archive import sha256_of
+from spectral_audit.inputs.checkpoints.contents import Contents, Program, Trust, refusal_of
+from spectral_audit.inputs.checkpoints.formats import open_checkpoint
+from spectral_audit.inputs.checkpoints.inspection import inspect_checkpoint
+from spectral_audit.inputs.checkpoints.modules import require_plain_layers
+from spectral_audit.inputs.checkpoints.statedicts import clean, dtype_names, require_finite, select, with_aliases
 
 __all__ = ["Checkpoint", "Trust", "inspect_checkpoint", "load_checkpoint"]
 

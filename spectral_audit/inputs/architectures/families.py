@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from spectral_audit.inputs.arguments import (
+from spectral_audit.inputs.architectures.arguments import (
     ACTIVATIONS,
     PIECEWISE_LINEAR,
     activation_of,
@@ -19,8 +19,8 @@ from spectral_audit.inputs.arguments import (
     pooling_of,
     require_positive,
 )
-from spectral_audit.inputs.stacks import lenet, linear_stack
-from spectral_audit.inputs.vision import torchvision_resnet, vit
+from spectral_audit.inputs.architectures.stacks import lenet, linear_stack
+from spectral_audit.inputs.architectures.vision import torchvision_resnet, vit
 
 __all__ = ["ACTIVATIONS", "FAMILIES"]
 _DEEPEST = 1202

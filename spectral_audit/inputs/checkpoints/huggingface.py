@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.contents import Contents, Head
+from spectral_audit.inputs.checkpoints.contents import Contents, Head
+from spectral_audit.inputs.checkpoints.sharded import open_weights, weights_in
 from spectral_audit.inputs.quiet import silenced
-from spectral_audit.inputs.sharded import open_weights, weights_in
 
 _INSTALL = "pip install 'spectral-audit[hf]'"
 

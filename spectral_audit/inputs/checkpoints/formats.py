@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.contents import SAVE_STATE_DICT, Contents, Head
-from spectral_audit.inputs.distributed import is_distributed, open_distributed
-from spectral_audit.inputs.exported import is_exported, is_old_export, open_exported, open_old_export
-from spectral_audit.inputs.head import head_of
-from spectral_audit.inputs.huggingface import is_described, open_described
-from spectral_audit.inputs.sharded import is_sharded, open_sharded
-from spectral_audit.inputs.torchscript import is_torchscript, open_torchscript
-from spectral_audit.inputs.weights import (
+from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT, Contents, Head
+from spectral_audit.inputs.checkpoints.distributed import is_distributed, open_distributed
+from spectral_audit.inputs.checkpoints.exported import is_exported, is_old_export, open_exported, open_old_export
+from spectral_audit.inputs.checkpoints.head import head_of
+from spectral_audit.inputs.checkpoints.huggingface import is_described, open_described
+from spectral_audit.inputs.checkpoints.sharded import is_sharded, open_sharded
+from spectral_audit.inputs.checkpoints.torchscript import is_torchscript, open_torchscript
+from spectral_audit.inputs.checkpoints.weights import (
     is_legacy,
     is_pickle,
     is_safetensors,

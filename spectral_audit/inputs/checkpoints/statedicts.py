@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError, UsageError, nearest
-from spectral_audit.inputs.contents import SAVE_STATE_DICT
+from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT
 
 # Where training scripts put the weights; anything else that holds tensors by name is offered, never guessed.
 USUAL_NAMES = ("state_dict", "model_state_dict", "model_state", "model", "ema", "net", "weights")

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from torch import nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.archive import Archive
-from spectral_audit.inputs.pickles import PickleScan
+from spectral_audit.inputs.checkpoints.archive import Archive
+from spectral_audit.inputs.checkpoints.pickles import PickleScan
 from spectral_audit.results import TensorInfo
 
 SUSPICION = "treat the file with suspicion unless you know where it comes from; if it is yours: "

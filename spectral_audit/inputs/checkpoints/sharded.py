@@ -10,11 +10,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.contents import Contents, Head
-from spectral_audit.inputs.head import head_of
-from spectral_audit.inputs.pickles import join
-from spectral_audit.inputs.statedicts import candidates
-from spectral_audit.inputs.weights import (
+from spectral_audit.inputs.checkpoints.contents import Contents, Head
+from spectral_audit.inputs.checkpoints.head import head_of
+from spectral_audit.inputs.checkpoints.pickles import join
+from spectral_audit.inputs.checkpoints.statedicts import candidates
+from spectral_audit.inputs.checkpoints.weights import (
     is_legacy,
     is_safetensors,
     is_torch_zip,

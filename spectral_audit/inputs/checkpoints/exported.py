@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from spectral_audit.errors import AuditError, RefusedError
-from spectral_audit.inputs.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
-from spectral_audit.inputs.contents import Consent, Contents, Head, Program, why_unsafe
-from spectral_audit.inputs.pickles import PickleScan, join, scan_pickle
-from spectral_audit.inputs.program import runnable, trained
+from spectral_audit.inputs.checkpoints.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
+from spectral_audit.inputs.checkpoints.contents import Consent, Contents, Head, Program, why_unsafe
+from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
+from spectral_audit.inputs.checkpoints.program import runnable, trained
 from spectral_audit.inputs.quiet import silenced
 from spectral_audit.results import TensorInfo
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError, UsageError
 from spectral_audit.inputs.data import open_data
+from spectral_audit.inputs.data.labels import read_labels
+from spectral_audit.inputs.data.shapes import first_layer
 from spectral_audit.inputs.data.stored import Array, Ask, Indices, require_numbers, shape
-from spectral_audit.inputs.labels import read_labels
-from spectral_audit.inputs.shapes import first_layer
 from spectral_audit.inputs.spec import AuditSpec
 from spectral_audit.results import Finding
 

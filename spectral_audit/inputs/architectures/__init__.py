@@ -1,0 +1,1 @@
+"""Who builds the model that the weights belong to, and whether they fit."""

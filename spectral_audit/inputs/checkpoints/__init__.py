@@ -1,0 +1,1 @@
+"""Checkpoint files: recognised, scanned, and read without running anything from them."""
