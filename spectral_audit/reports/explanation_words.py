@@ -73,7 +73,7 @@ def jump_text(attribution: Attribution) -> str:
         return ""
     return (
         f"The explanation jumps at the samples themselves: radius {number(steps[0].radius_absolute)} still moves it by "
-        f"{number(steps[0].random)}. These data lie on kinks, as equal pixels do in max pooling."
+        f"{number(steps[0].random)}. Samples lie on kinks or beside them, as equal pixels do in max pooling."
     )
 
 

@@ -115,14 +115,14 @@ def curvature(found: HessianReading, norms: Tensor, alive: Tensor, input_scale: 
     a2, error, af, stderr = (
         t[alive] for t in (found.spectral, found.residual, found.frobenius, found.frobenius_stderr)
     )
-    size, d = norms[alive].double(), found.vectors.shape[1]
+    worst, typical = conditions(found, norms, alive, input_scale)
     positive = a2 > 0
     tiny = torch.finfo(torch.float64).tiny
     return Curvature(
         spectral=median(a2),
         frobenius=median(af),
-        condition_worst=median(a2 * input_scale / size),
-        condition_typical=median(af * input_scale / (math.sqrt(d) * size)),
+        condition_worst=worst,
+        condition_typical=typical,
         stable_rank=median((af[positive] / a2[positive]).square()),
         entropy=mean(entropy),
         entropy_samples=len(entropy),
