@@ -60,14 +60,43 @@ def mnist(folder: Path | None) -> Source:
 
 def cifar10(folder: Path | None) -> Source:
     """`cifar10.npz` in the data folder: no package ships these images."""
-    path = folder / "cifar10.npz" if folder else Path("cifar10.npz")
+    return _cifar("cifar10", folder, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+
+
+def cifar100(folder: Path | None) -> Source:
+    """`cifar100.npz` in the data folder, fine labels."""
+    return _cifar("cifar100", folder, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+
+
+def _cifar(name: str, folder: Path | None, mean: tuple[float, ...], std: tuple[float, ...]) -> Source:
+    path = folder / f"{name}.npz" if folder else Path(f"{name}.npz")
     if folder is None or not path.exists():
         raise MissingDataError(f"{path.name} not found: give its folder with --data (README.md lists its arrays)")
     with np.load(path, allow_pickle=False) as file:
         arrays = tuple(file[name] for name in ("x_train", "y_train", "x_test", "y_test"))
         classes = tuple(str(name) for name in file["classes"])
-    mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
     return Source(*arrays, "classification", "NHWC", "1/255", mean, std, classes)
+
+
+def digits(folder: Path | None) -> Source:
+    """1,797 digits of 8×8 pixels in 17 greys, as scikit-learn ships them."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    arrays = _split(data.images.astype(np.uint8), data.target.astype(np.int64), test=0.25)
+    classes = tuple(str(digit) for digit in range(10))
+    return Source(*arrays, "classification", "NHW", "1/16", (0.3053,), (0.3761,), classes)
+
+
+def wine(folder: Path | None) -> Source:
+    """178 wines of three growers, 13 features of their chemistry, as scikit-learn ships them."""
+    from sklearn.datasets import load_wine
+
+    data = load_wine()
+    x_train, y_train, x_test, y_test = _split(data.data.astype(np.float32), data.target.astype(np.int64), test=0.25)
+    mean, std = _moments(x_train)
+    classes = tuple(str(name) for name in data.target_names)
+    return Source(x_train, y_train, x_test, y_test, "classification", mean=mean, std=std, classes=classes)
 
 
 def breast_cancer(folder: Path | None) -> Source:
@@ -96,6 +125,9 @@ def diabetes(folder: Path | None) -> Source:
 SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "mnist": mnist,
     "cifar10": cifar10,
+    "cifar100": cifar100,
+    "digits": digits,
+    "wine": wine,
     "breast_cancer": breast_cancer,
     "diabetes": diabetes,
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from spectral_audit.regularizers import jacobian_frobenius
 
 
 @dataclass(frozen=True)
@@ -35,35 +38,95 @@ class Recipe:
     sample: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a penalty sees of one step; `x` requires gradients, `index` are the samples' places in the training set."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    outputs: Tensor
+    loss: Tensor
+    index: Tensor
+    rng: torch.Generator
+
+
+Penalty = Callable[[Batch], Tensor]
+
+
 def fit(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, name: str) -> None:
-    """Trains in place with a one-cycle schedule; every draw comes from the recipe's seed."""
-    rng = torch.Generator().manual_seed(recipe.seed)
-    steps = -(-len(x) // recipe.batch)
-    if recipe.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            model.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+    """Trains a sample model in place, and says how it goes."""
+    strength = recipe.jacobian_penalty
+
+    def penalty(batch: Batch) -> Tensor:
+        return strength * jacobian_frobenius(batch.outputs, batch.x, generator=batch.rng)
+
+    start = time.perf_counter()
+
+    def say(epoch: int, objective: float) -> None:
+        if recipe.epochs <= 20 or epoch % 20 == 0:
+            seconds = time.perf_counter() - start
+            text = f"{name}: epoch {epoch}/{recipe.epochs}, objective {objective:.4f}, {seconds:.1f} s"
+            print(text, file=sys.stderr, flush=True)
+
+    train(
+        model,
+        x,
+        y,
+        epochs=recipe.epochs,
+        lr=recipe.lr,
+        batch=recipe.batch,
+        weight_decay=recipe.weight_decay,
+        optimizer=recipe.optimizer,
+        augment=recipe.augment,
+        loss=recipe.loss,
+        penalty=penalty if strength else None,
+        seed=recipe.seed,
+        say=say,
+    )
+
+
+def train(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    lr: float = 2e-3,
+    batch: int = 64,
+    weight_decay: float = 1e-2,
+    optimizer: str = "adamw",
+    augment: bool = False,
+    loss: str = "cross_entropy",
+    penalty: Penalty | None = None,
+    seed: int = 0,
+    say: Callable[[int, float], None] = lambda epoch, objective: None,
+) -> None:
+    """Trains in place with a one-cycle schedule, and leaves the model in eval mode; every draw comes from `seed`.
+
+    `penalty` is added to the loss of every batch; `say(epoch, objective)` is called after each epoch.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    steps = -(-len(x) // batch)
+    if optimizer == "sgd":
+        method: torch.optim.Optimizer = torch.optim.SGD(
+            model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
         )
     else:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.epochs * steps)
+        method = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(method, lr, total_steps=epochs * steps)
     model.train()
-    for epoch in range(recipe.epochs):
-        start, total = time.perf_counter(), 0.0
-        for index in torch.randperm(len(x), generator=rng).split(recipe.batch):
-            batch = crop_and_flip(x[index], rng) if recipe.augment else x[index]
-            value = objective(model, batch, y[index], recipe, rng)
-            optimizer.zero_grad()
+    for epoch in range(epochs):
+        total = 0.0
+        for index in torch.randperm(len(x), generator=rng).split(batch):
+            part = crop_and_flip(x[index], rng) if augment else x[index]
+            value = objective(model, part, y[index], index, loss, penalty, rng)
+            method.zero_grad()
             value.backward()
-            optimizer.step()
+            method.step()
             schedule.step()
             total += float(value.detach()) * len(index)
-        if recipe.epochs <= 20 or (epoch + 1) % 20 == 0:
-            seconds = time.perf_counter() - start
-            print(
-                f"{name}: epoch {epoch + 1}/{recipe.epochs}, objective {total / len(x):.4f}, {seconds:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        say(epoch + 1, total / len(x))
     model.eval()
 
 
@@ -74,23 +137,16 @@ def relabelled(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
     return torch.where(torch.rand(len(y), generator=rng) < share, drawn.to(y), y)
 
 
-def objective(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
-    """The loss, plus λ·mean ‖J‖_F² where the recipe asks for it."""
-    if not recipe.jacobian_penalty:
-        return loss(recipe.loss, model(x), y)
+def objective(
+    model: nn.Module, x: Tensor, y: Tensor, index: Tensor, name: str, penalty: Penalty | None, rng: torch.Generator
+) -> Tensor:
+    """The loss, and the penalty where there is one."""
+    if penalty is None:
+        return loss(name, model(x), y)
     x = x.clone().requires_grad_()
     outputs = model(x)
-    return loss(recipe.loss, outputs, y) + recipe.jacobian_penalty * squared_jacobian(outputs, x, rng)
-
-
-def squared_jacobian(outputs: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
-    """An unbiased estimate of mean_i ‖∂f/∂x_i‖_F² that can be differentiated again.
-
-    For v uniform on the unit sphere of ℝ^C, E‖Jᵀv‖² = ‖J‖_F²/C; one v per sample (Hoffman, Roberts, Yaida 2019).
-    """
-    v = functional.normalize(torch.randn(outputs.shape, generator=rng), dim=1)
-    (gradient,) = torch.autograd.grad(outputs, x, v, create_graph=True)
-    return outputs.shape[1] * gradient.flatten(1).square().sum(1).mean()
+    value = loss(name, outputs, y)
+    return value + penalty(Batch(model, x, y, outputs, value, index, rng))
 
 
 def loss(name: str, outputs: Tensor, y: Tensor) -> Tensor:
