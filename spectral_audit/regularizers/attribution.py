@@ -31,11 +31,11 @@ def attribution_curvature(
     turned = None
     if explained.requires_grad:
         (turned,) = torch.autograd.grad(explained, x, v, create_graph=True, allow_unused=True)
-    if turned is None:
+    if turned is None or not turned.any():
         raise UsageError(
-            "the input Hessian of this model is zero almost everywhere",
+            "the input Hessian of this model is zero at every sample",
             expected="a model with a smooth activation",
-            found="a gradient that does not depend on the input",
+            found="a gradient that is constant around the inputs",
             remedy="use attribution_drift, which compares gradients at a finite distance",
         )
     return turned.flatten(1).square().sum(1).mean()
