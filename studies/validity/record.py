@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spectral_audit.results import Measurement
 from studies.training import accuracy, make_penalty, train
 from studies.validity.damages import damage
 from studies.validity.models import build
@@ -45,8 +46,16 @@ def run(entry: Entry, parts: Samples) -> dict[str, Any]:
         "test_accuracy": accuracy(model, parts.x, parts.y),
         "quantities": quantities,
         "damages": damages,
+        "samples": _per_sample(found),
         "seconds": {k: round(b - a, 2) for k, a, b in zip(("train", "audit", "damage"), clock, clock[1:], strict=False)},
     }
+
+
+def _per_sample(found: Measurement) -> dict[str, list[float]]:
+    """The audit's figures of every sample: other aggregations follow from them without another audit."""
+    assert found.samples is not None
+    names = ("output", "deviation", "input_worst", "input_typical", "weights_worst", "weights_typical")
+    return {name: [float(f"{v:.6g}") for v in getattr(found.samples, name)] for name in names}
 
 
 def path_of(entry: Entry, folder: Path) -> Path:
