@@ -13,6 +13,8 @@ from .estimates import UNDEFINED as UNDEFINED
 from .estimates import Estimate as Estimate
 from .estimates import Status as Status
 from .explanations import Attribution as Attribution
+from .standing import Reference as Reference
+from .standing import Standing as Standing
 
 SCHEMA = "spectral-audit/report/1"
 DEFINITION = "gmsi/1"
@@ -282,7 +284,7 @@ class Engine:
 class Report:
     """The audit of one checkpoint: the JSON report is this object.
 
-    Reports of earlier versions have no `samples`.
+    Reports of earlier versions have no `samples`; `reference` is `None` where nobody asked where the model stands.
     """
 
     schema: str
@@ -300,6 +302,7 @@ class Report:
     findings: tuple[Finding, ...]
     cost: Cost
     samples: Samples | None = None
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ ROOT = Path(spectral_audit.__file__).parent
 # From the ground up: a module may import from the floors below its own, and from its own folder.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "estimates"),
-    ("explanations",),
+    ("explanations", "standing"),
     ("results",),
     ("linalg",),
     ("index",),
@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("comparison",),
     ("gate",),
     ("reports",),
+    ("population",),
     ("opening",),
     ("audit",),
     ("validation", "drafting"),
@@ -44,7 +45,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # What these may import besides themselves: narrower than their floor.
 NARROW: dict[str, set[str]] = {
     "explanations": {"estimates"},
-    "results": {"estimates", "explanations"},
+    "standing": set(),
+    "results": {"estimates", "explanations", "standing"},
     "linalg": {"results"},
     "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
@@ -54,6 +56,7 @@ NARROW: dict[str, set[str]] = {
     "comparison": {"errors", "results", "index", "linalg"},
     "gate": {"errors", "results", "index", "comparison"},
     "reports": {"", "errors", "results", "explanations", "comparison", "gate"},
+    "population": {"errors", "results", "reports"},
 }
 LIGHT = (
     "errors",
@@ -66,6 +69,7 @@ LIGHT = (
     "batch.run",
     "batch.table",
     "reports.verdict",
+    "population",
     "cli",
 )
 HEAVY = {"torch", "numpy"}

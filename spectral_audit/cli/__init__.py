@@ -12,6 +12,7 @@ import typer
 from spectral_audit import __version__
 from spectral_audit.cli.baseline import baseline
 from spectral_audit.cli.batch import batch
+from spectral_audit.cli.calibrate import calibrate
 from spectral_audit.cli.compare import compare
 from spectral_audit.cli.gate import gate
 from spectral_audit.cli.init import init
@@ -45,7 +46,7 @@ def _root(
     pass
 
 
-for _command in (score, gate, compare, batch, leaderboard, history, inspect, validate, init):
+for _command in (score, gate, compare, batch, leaderboard, history, calibrate, inspect, validate, init):
     app.command()(_command)
 app.add_typer(baseline, name="baseline")
 

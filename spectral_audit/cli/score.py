@@ -23,16 +23,20 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory for the report in every format.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Population to place the model in; the package's own by default.")
+    ] = None,
 ) -> None:
     """Audit a checkpoint on real data and print the report."""
-    guarded(lambda: _score(options.request(checkpoint), output_format, output))
+    guarded(lambda: _score(options.request(checkpoint), output_format, output, reference))
 
 
-def _score(request: Request, output_format: Format, output: Path | None) -> None:
+def _score(request: Request, output_format: Format, output: Path | None, reference: Path | None) -> None:
     from rich.console import Console
 
     from spectral_audit.audit import audit
     from spectral_audit.explanations import Sheet
+    from spectral_audit.population import load_population, placed, shipped
     from spectral_audit.reports import WRITERS, require_writable, write_all
     from spectral_audit.reports.look import Look
     from spectral_audit.reports.sheet import draw_sheet, without_picture
@@ -40,8 +44,10 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
 
     if output:
         require_writable(output)
+    population = load_population(reference) if reference else shipped()
     sheets: list[Sheet] = []
     report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None))
+    report = placed(report, population)
     written: list[Path] = []
     if output:
         pictures, reason = draw_sheet(sheets, report.data.shape)

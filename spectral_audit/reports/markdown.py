@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from spectral_audit.explanations import Attribution
 from spectral_audit.reports import explanation_words, words
+from spectral_audit.reports.standing_words import standing_line
 from spectral_audit.results import AXES, Estimate, Report, Spectrum
 
 TOP_LAYERS = 8
@@ -23,6 +24,7 @@ def render_markdown(report: Report) -> str:
         escape(words.verdict(report)),
         _axes(report),
         f"<sub>{escape(words.unit(report))}</sub>",
+        escape(standing_line(report.reference)),
         _findings(report),
         folded("Spectra", _spectra(report)),
         folded("Layers", _layers(report)),

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from spectral_audit.reports import explained, plots, words
 from spectral_audit.reports.look import PLAIN, Justify, Look, cells, columns, draw, fitted, heading, indented, say
+from spectral_audit.reports.standing_words import standing_line
 from spectral_audit.results import AXES, Layer, Report, Severity, Spectrum
 
 TOP_LAYERS = 8
@@ -64,7 +65,8 @@ def _axes(report: Report, look: Look) -> list[RenderableType]:
     index = report.gmsi
     row = (*cells(index.worst, "bold"), *cells(index.typical, "bold"))
     table.add_row(Text("  GMSI", "bold"), words.aggregation(index), *row, "")
-    return [heading("Axes", look), table, say(words.unit(report))]
+    standing = standing_line(report.reference)
+    return [heading("Axes", look), table, say(words.unit(report)), *([say(standing)] if standing else [])]
 
 
 def _spectra(report: Report, look: Look) -> list[RenderableType]:

@@ -47,7 +47,9 @@ def run(entry: Entry, parts: Samples) -> dict[str, Any]:
         "quantities": quantities,
         "damages": damages,
         "samples": _per_sample(found),
-        "seconds": {k: round(b - a, 2) for k, a, b in zip(("train", "audit", "damage"), clock, clock[1:], strict=False)},
+        "seconds": {
+            k: round(b - a, 2) for k, a, b in zip(("train", "audit", "damage"), clock, clock[1:], strict=False)
+        },
     }
 
 

@@ -27,7 +27,7 @@ def collect(chosen: list[Entry], data: Path, folder: Path, jobs: int) -> None:
         _say(pool.imap_unordered(work, missing), len(missing))
 
 
-def _say(lines, total: int) -> None:  # noqa: ANN001
+def _say(lines, total: int) -> None:
     for done, line in enumerate(lines, 1):
         print(f"{done}/{total} {line}", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
 """Which models there are, and which half of them the verdict is about. Fixed before any of them is trained.
 
-Every factor of a model is drawn from a short list by a generator seeded with the model's name; the half it belongs to is
-the parity of the first byte of SHA-256 of its name. Whatever is chosen by looking is chosen on the half `tuning`.
+Every factor of a model is drawn from a short list by a generator seeded with the model's name; the half it belongs to
+is the parity of the first byte of SHA-256 of its name. Whatever is chosen by looking is chosen on the half `tuning`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def entries() -> list[Entry]:
 
 def _drawn(family: Family, k: int) -> Entry:
     name = f"{family.data}-{family.architecture}-{k:02}"
-    draw = random.Random(name)  # noqa: S311 (a seeded draw, not a secret)
+    draw = random.Random(name)
     penalty = draw.choice(_PENALTIES)
     return Entry(
         name=name,
