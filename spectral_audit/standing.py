@@ -13,8 +13,8 @@ class Standing:
     """One figure among those of a population.
 
     `share` is the share of the `models` that have the figure than which this model is more sensitive. Outside of the
-    population it is `None` and `place` says on which side: nothing is extrapolated. It is `None` too where the figure is
-    undefined, or measured otherwise than the population's.
+    population it is `None` and `place` says on which side: nothing is extrapolated. It is `None` too where the figure
+    is undefined, or measured otherwise than the population's.
     """
 
     share: float | None

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from spectral_audit.errors import RefusedError
@@ -110,7 +111,7 @@ def _problem(population: Population) -> str:
             return f"the unknown figure {name}"[:80]
         if len(values) > population.models:
             return f"{len(values)} models with {name}, of {population.models}"
-        if any(b < a for a, b in zip(values, values[1:], strict=False)) or not all(map(math.isfinite, values)):
+        if any(b < a for a, b in pairwise(values)) or not all(map(math.isfinite, values)):
             return f"{name} is not in ascending order"
     return "" if population.figures else "no figures"
 

@@ -11,7 +11,7 @@ def standing_line(reference: Reference | None) -> str:
         return ""
     if reference.reason:
         return f"Not comparable with {reference.population}: {reference.reason}."
-    names = [(axis, f"{axis}.typical") for axis in AXES]
+    names: list[tuple[str, str]] = [(axis, f"{axis}.typical") for axis in AXES]
     names += [("GMSI", "gmsi.typical"), ("explanations", "attribution.score")]
     known = [(label, reference.standings[name]) for label, name in names if name in reference.standings]
     shown = [f"{label} {_place(s)}" for label, s in known if s.place not in ("undefined", "not comparable")]
