@@ -27,9 +27,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of models, or beginnings of names")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "validity", help="folder of the records")
-    parser.add_argument(
-        "--table", type=Path, help="the raw table: zoo.csv here, or in the folder of records with --only"
-    )
+    parser.add_argument("--table", type=Path, help="the raw table: zoo.csv here, with --only that of the build folder")
     parser.add_argument("--pages", type=Path, help="folder to write the page and its figures into, from the raw table")
     parser.add_argument("--population", type=Path, help="write the reference population there, from the raw table")
     asked = parser.parse_args()

@@ -26,14 +26,14 @@ def page(table: Table) -> str:
         _claims(findings(table)),
         *why(table),
         "## Every quantity and every damage",
-        f"Spearman's ρ on the {int(held.sum())} held-out models; signs are turned so that more is expected to be worse. "
-        "Intervals and partial correlations of every pair: [`correlations.csv`](../studies/validity/correlations.csv).",
+        f"Spearman's ρ on the {int(held.sum())} held-out models; signs are turned so that more is expected to be "
+        "worse. Intervals and partial correlations of every pair: [`correlations.csv`](../studies/validity/correlations.csv).",
         "![all correlations](validity-all.svg)",
         _best(table),
         _partial(table),
         _families(table),
         _choices(choices(table)),
-        _method(table),
+        Path(__file__).with_name("method.md").read_text(encoding="utf-8").rstrip(),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -58,14 +58,15 @@ def _opening(table: Table) -> str:
     zoo = ", ".join(f"{n} {a} on {d.replace('_', ' ')}" for (d, a), n in sorted(counts.items()))
     accuracy = table.figures["test_accuracy"]
     low, middle, high = np.quantile(accuracy, [0, 0.5, 1])
+    n, held = int(table.figures["n"][0]), int(table.where(half="held-out").sum())
     return (
-        f"{len(table)} small models ({zoo}) were trained, audited on {int(table.figures['n'][0])} held-out samples each, and "
-        "then really damaged on other held-out samples: noise on inputs and weights, attacks, corruptions, rounding, "
-        f"pruning, fine-tuning that diverges. Accuracies run from {low:.0%} to {high:.0%}, median {middle:.0%}: the nets are "
-        "small, briefly trained on subsets, some on false labels, half of them with a penalty. All figures here are of one "
-        f"half of the zoo, {int(table.where(half='held-out').sum())} models chosen by a hash of their names before any "
-        "was trained; what had to be chosen was chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is "
-        "computed from [the raw table](../studies/validity/zoo.csv)."
+        f"{len(table)} small models ({zoo}) were trained, audited on {n} held-out samples each, and then really damaged "
+        "on other held-out samples: noise on inputs and weights, attacks, corruptions, rounding, pruning, fine-tuning "
+        f"that diverges. Accuracies run from {low:.0%} to {high:.0%}, median {middle:.0%}: the nets are small, briefly "
+        "trained on subsets, some on false labels, half of them with a penalty. All figures here are of one half of "
+        f"the zoo, {held} models chosen by a hash of their names before any was trained; what had to be chosen was "
+        "chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed from [the raw "
+        "table](../studies/validity/zoo.csv)."
     )
 
 
@@ -86,8 +87,8 @@ def _claims(found: list[Finding]) -> str:
     headers = ["claim", "ρ (95 %)", f"≥ {BAR:g}", "best of raw norms and peers", "ahead by", "interval above 0"]
     text = (
         "Each claim was named before the zoo was trained. The rival is whichever raw norm or peer quantity ranks that "
-        "damage best on these models, found by looking, which favours it; the difference is of absolute values, on the same "
-        "bootstrap resamples of models."
+        "damage best on these models, found by looking, which favours it; the difference is of absolute values, on the "
+        "same bootstrap resamples of models."
     )
     return "\n\n".join(["## The three claims", text, grid([*headers, "ρ given accuracy"], rows)])
 
@@ -140,7 +141,7 @@ def _families(table: Table) -> str:
 def _choices(found: list[Choice]) -> str:
     rows = [
         [
-            c.target if c.target not in DAMAGES else DAMAGES[c.target],
+            DAMAGES.get(c.target, c.target),
             label(c.current),
             f"{c.chosen} (of {c.candidates})",
             f"{c.tuned[0]:.3f} → {c.tuned[1]:.3f}",
@@ -151,46 +152,23 @@ def _choices(found: list[Choice]) -> str:
     ]
     better = [c for c in found if c.ahead.low > 0]
     verdict = (
-        "Nothing chosen this way is better held out with an interval that excludes equality: there is no ground for another "
-        "definition."
+        "Nothing chosen this way is better held out with an interval that excludes equality: there is no ground for "
+        "another definition."
         if not better
         else "Better held out, with an interval that excludes equality: "
         + "; ".join(f"`{c.chosen}` for {DAMAGES.get(c.target, c.target)}" for c in better)
-        + ". That is the evidence for a `gmsi/2` with these in place; `gmsi/1` stays as it is, and the per-sample figures of "
-        "saved reports give either."
+        + ". That is the evidence for a `gmsi/2` with these in place; `gmsi/1` stays as it is, and the per-sample "
+        "figures of saved reports give either."
     )
     text = (
-        "Candidates: for an axis, the median over samples of each one's change over its own margin (`ratio`), the lower "
-        "quartile of the margins in place of their median (`quartile`), and the first-order share of flips at this study's "
-        "own levels (`predicted`); for the index, roots of sums of squares over fewer axes, their largest, sum and geometric "
-        f"mean, against the mean rank over {', '.join(DAMAGES[d] for d in OVERALL)}. Chosen on the tuning half, judged held out."
+        "Candidates: for an axis, the median over samples of each one's change over its own margin (`ratio`), the "
+        "lower quartile of the margins in place of their median (`quartile`), and the first-order share of flips at "
+        "this study's own levels (`predicted`); for the index, roots of sums of squares over fewer axes, their largest, "
+        f"sum and geometric mean, against the mean rank over {', '.join(DAMAGES[d] for d in OVERALL)}. Chosen on the "
+        "tuning half, judged held out."
     )
     headers = ["damage", "gmsi/1", "chosen", "ρ, tuning half", "ρ, held out", "gain held out"]
     return "\n\n".join(["## Is there a better aggregation? (`gmsi/2`)", text, grid(headers, rows), verdict])
-
-
-def _method(table: Table) -> str:
-    return """## How it was done
-
-- *Zoo.* Factors of every model (activation, width, depth, epochs, rate, weight decay, label noise, penalty) are drawn from
-  short lists by a generator seeded with its name (`studies/validity/zoo.py`). Data: subsets of MNIST (2,000 training digits) and
-  CIFAR-10 (2,500 images), scikit-learn's digits (900) and breast cancer (285).
-- *Audit.* `spectral_audit.measure.measure` with its defaults, 96 probe samples.
-- *Input damage,* on up to 256 other samples: Gaussian noise of 0.1, 0.2, 0.5 and 1 X, four draws; projected gradient
-  descent on the margin in L2 balls of 0.02, 0.05 and 0.1 X, eight steps; on images blur, contrast, brightness, pixelation, 4×4 block
-  compression and shift at two severities. "input noise", "L2-PGD" and "corruptions" are means over levels.
-- *Weight damage,* tensor by tensor on weights with two or more axes: Gaussian noise of 5, 10, 20 and 40 % of the norm, six
-  draws; symmetric rounding to 8, 4 and 3 bits; magnitude pruning of 30, 60 and 80 %.
-- *Fine-tuning.* Full-batch gradient descent on 128 other samples, eight steps, at step sizes that double until the loss
-  ends above where it began; then two bisections. The damage is 1 over the largest stable step.
-- *Explanations.* 64 other samples; four random draws; an attack that climbs the drift by second derivatives (of a softplus
-  copy where the net is ReLU), twelve steps, which shares nothing with the audit's search. Means over samples.
-- *Peers.* λmax and tr H from the audit's own Hessian; max-sensitivity by captum's definition and default radius (the
-  audit's preset, compared with captum draw by draw elsewhere), and at 0.1 X; norms and a power-law exponent of every weight
-  matrix, both own implementations.
-- *Statistics.* Spearman's ρ, ties averaged; 2,000 bootstrap resamples of models, percentile intervals.
-- *Limits.* Small nets, small subsets, one seed each; models of one zoo share data and recipes, and the bootstrap takes them
-  as independent. A correlation ranks models; it does not say how many decisions will flip."""
 
 
 def write_correlations(table: Table, path: Path) -> None:

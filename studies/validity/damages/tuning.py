@@ -17,7 +17,7 @@ _SMALLEST, _LARGEST = 2.0**-10, 2.0**12
 def largest_stable_step(model: nn.Module, s: Samples) -> dict[str, float | None]:
     """1 / the largest step size at which gradient descent does not diverge: the larger, the worse.
 
-    Eight full-batch steps on 128 of the other samples with their labels, weights only; statistics of normalisation stay.
+    Eight full-batch steps on 128 of the other samples with their labels; running statistics stay as they are.
     A run diverges when its last loss is above its first. Steps double until one diverges; two bisections follow, so
     that the figure is within 19 %. The largest step tried stands for models that never diverge.
     """
@@ -43,7 +43,7 @@ def _diverges(model: nn.Module, s: Samples, step: float) -> bool:
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, g in zip(model.parameters(), gradients, strict=True):
-                p -= step * g
+                p.sub_(step * g)
     with torch.no_grad():
         last = float(functional.cross_entropy(model(x), y))
     return not last <= first
