@@ -27,7 +27,8 @@ def page(table: Table) -> str:
         *why(table),
         "## Every quantity and every damage",
         f"Spearman's ρ on the {int(held.sum())} held-out models; signs are turned so that more is expected to be "
-        "worse. Intervals and partial correlations of every pair: [`correlations.csv`](../studies/validity/correlations.csv).",
+        "worse. Intervals and partial correlations of every pair: "
+        "[`correlations.csv`](../studies/validity/correlations.csv).",
         "![all correlations](validity-all.svg)",
         _best(table),
         _partial(table),
@@ -60,13 +61,13 @@ def _opening(table: Table) -> str:
     low, middle, high = np.quantile(accuracy, [0, 0.5, 1])
     n, held = int(table.figures["n"][0]), int(table.where(half="held-out").sum())
     return (
-        f"{len(table)} small models ({zoo}) were trained, audited on {n} held-out samples each, and then really damaged "
-        "on other held-out samples: noise on inputs and weights, attacks, corruptions, rounding, pruning, fine-tuning "
-        f"that diverges. Accuracies run from {low:.0%} to {high:.0%}, median {middle:.0%}: the nets are small, briefly "
-        "trained on subsets, some on false labels, half of them with a penalty. All figures here are of one half of "
-        f"the zoo, {held} models chosen by a hash of their names before any was trained; what had to be chosen was "
-        "chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed from [the raw "
-        "table](../studies/validity/zoo.csv)."
+        f"{len(table)} small models ({zoo}) were trained, audited on {n} held-out samples each, and then really "
+        "damaged on other held-out samples: noise on inputs and weights, attacks, corruptions, rounding, pruning, "
+        f"fine-tuning that diverges. Accuracies run from {low:.0%} to {high:.0%}, median {middle:.0%}: the nets are "
+        "small, briefly trained on subsets, some on false labels, about half of them with a penalty. All figures here "
+        f"are of one half of the zoo, {held} models chosen by a hash of their names before any was trained; what had "
+        "to be chosen was chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed from "
+        "[the raw table](../studies/validity/zoo.csv)."
     )
 
 
@@ -163,9 +164,9 @@ def _choices(found: list[Choice]) -> str:
     text = (
         "Candidates: for an axis, the median over samples of each one's change over its own margin (`ratio`), the "
         "lower quartile of the margins in place of their median (`quartile`), and the first-order share of flips at "
-        "this study's own levels (`predicted`); for the index, roots of sums of squares over fewer axes, their largest, "
-        f"sum and geometric mean, against the mean rank over {', '.join(DAMAGES[d] for d in OVERALL)}. Chosen on the "
-        "tuning half, judged held out."
+        "this study's own levels (`predicted`); for the index, roots of sums of squares over fewer axes, their "
+        f"largest, sum and geometric mean, against the mean rank over {', '.join(DAMAGES[d] for d in OVERALL)}. "
+        "Chosen on the tuning half, judged held out."
     )
     headers = ["damage", "gmsi/1", "chosen", "ρ, tuning half", "ρ, held out", "gain held out"]
     return "\n\n".join(["## Is there a better aggregation? (`gmsi/2`)", text, grid(headers, rows), verdict])

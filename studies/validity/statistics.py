@@ -8,6 +8,7 @@ their difference is paired.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ class Interval:
     n: int
 
 
+@cache
 def resamples(n: int, seed: int = 0) -> Array:
     """Counts (1 + REPLICATES, n): the models themselves first, then the bootstrap's lists."""
     drawn = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), REPLICATES)
@@ -35,6 +37,19 @@ def resamples(n: int, seed: int = 0) -> Array:
 
 def ranks(values: Array, counts: Array) -> Array:
     """Average ranks (b, n) of `values` (n,) in every resample."""
+    if counts is resamples(len(values)):
+        return _usual_ranks(values.tobytes())
+    return _ranks(values, counts)
+
+
+@lru_cache(200)
+def _usual_ranks(values: bytes) -> Array:
+    """Those under the study's own resamples, which one quantity needs again for every damage."""
+    column = np.frombuffer(values)
+    return _ranks(column, resamples(len(column)))
+
+
+def _ranks(values: Array, counts: Array) -> Array:
     _, group = np.unique(values, return_inverse=True)
     totals = counts @ np.eye(group.max() + 1)[group]
     return (np.cumsum(totals, 1) - totals / 2)[:, group]

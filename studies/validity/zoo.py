@@ -38,15 +38,15 @@ class Family:
 
 
 FAMILIES = (
-    Family("mnist", "mlp", 54, (16, 32, 64, 128), (1, 2, 3), (2, 5, 15), ("relu", "relu", "gelu", "tanh")),
-    Family("digits", "mlp", 30, (8, 16, 32, 64), (1, 2, 3), (10, 30, 80), ("relu", "relu", "gelu", "tanh")),
-    Family("breast_cancer", "mlp", 26, (8, 16, 32), (1, 2, 3), (10, 30, 80), ("relu", "relu", "gelu", "tanh")),
-    Family("mnist", "cnn", 36, (3, 4, 6), (2,), (2, 4, 8), ("relu", "relu", "gelu", "tanh")),
-    Family("cifar10", "cnn", 24, (3, 4, 6), (2,), (2, 4, 8), ("relu", "relu", "gelu", "tanh")),
-    Family("mnist", "resnet", 12, (3, 4), (8,), (2, 4, 6)),
-    Family("cifar10", "resnet", 10, (3, 4), (8,), (2, 4, 6)),
-    Family("mnist", "transformer", 12, (16, 24), (1, 1, 2), (2, 5, 10)),
-    Family("cifar10", "transformer", 10, (16, 24), (1, 1, 2), (2, 4, 8)),
+    Family("mnist", "mlp", 60, (16, 32, 64, 128), (1, 2, 3), (2, 5, 15), ("relu", "relu", "gelu", "tanh")),
+    Family("digits", "mlp", 36, (8, 16, 32, 64), (1, 2, 3), (10, 30, 80), ("relu", "relu", "gelu", "tanh")),
+    Family("breast_cancer", "mlp", 30, (8, 16, 32), (1, 2, 3), (10, 30, 80), ("relu", "relu", "gelu", "tanh")),
+    Family("mnist", "cnn", 31, (3, 4, 6), (2,), (2, 4, 8), ("relu", "relu", "gelu", "tanh")),
+    Family("cifar10", "cnn", 16, (3, 4, 6), (2,), (2, 4, 8), ("relu", "relu", "gelu", "tanh")),
+    Family("mnist", "resnet", 8, (3, 4), (8,), (2, 4, 6)),
+    Family("cifar10", "resnet", 7, (3, 4), (8,), (2, 4, 6)),
+    Family("mnist", "transformer", 9, (16, 24), (1, 1, 2), (2, 5, 10)),
+    Family("cifar10", "transformer", 7, (16, 24), (1, 1, 2), (2, 4, 8)),
 )
 
 
