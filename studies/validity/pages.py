@@ -66,8 +66,8 @@ def _opening(table: Table) -> str:
         f"fine-tuning that diverges. Accuracies run from {low:.0%} to {high:.0%}, median {middle:.0%}: the nets are "
         "small, briefly trained on subsets, some on false labels, about half of them with a penalty. All figures here "
         f"are of one half of the zoo, {held} models chosen by a hash of their names before any was trained; what had "
-        "to be chosen was chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed from "
-        "[the raw table](../studies/validity/zoo.csv)."
+        "to be chosen was chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed "
+        "from [the raw table](../studies/validity/zoo.csv)."
     )
 
 

@@ -72,7 +72,7 @@ def _attack(model: nn.Module, smooth: nn.Module, x: Tensor, target: Tensor, base
     for _ in range(_STEPS):
         delta = delta.detach().requires_grad_()
         moved = _explanation(smooth, x + delta, target, graph=True)
-        (slope,) = torch.autograd.grad((moved - start).square().sum(), delta)
+        (slope,) = torch.autograd.grad((moved - start).square().sum(), delta, materialize_grads=True)
         delta = sized(delta.detach() / radius + _RATE * sized(slope, 1.0), radius)
         worst = torch.maximum(worst, _drift(_explanation(model, x + delta, target), base))
     return worst
