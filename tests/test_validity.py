@@ -46,7 +46,7 @@ def blobs(shape: tuple[int, ...] = (1, 16, 16), count: int = 200) -> Samples:
     empty = np.zeros(0)
     source = Source(empty, empty, empty, empty, "classification", mean=(0.5,), std=(0.25,), classes=("a", "b", "c"))
     data = Data("blobs", x[:100], y[:100], x[100:], y[100:], 3, source)
-    return Samples(data, x[100:124], y[100:124], x[124:], y[124:])
+    return Samples(data, x[100:112], y[100:112], x[112:], y[112:])
 
 
 def entry(architecture: str, **changes: object) -> Entry:

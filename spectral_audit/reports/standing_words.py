@@ -11,17 +11,14 @@ def standing_line(reference: Reference | None) -> str:
         return ""
     if reference.reason:
         return f"Not comparable with {reference.population}: {reference.reason}."
-    names: list[tuple[str, str]] = [(axis, f"{axis}.typical") for axis in AXES]
-    names += [("GMSI", "gmsi.typical"), ("explanations", "attribution.score")]
-    known = [(label, reference.standings[name]) for label, name in names if name in reference.standings]
+    names = {**{axis: f"{axis}.typical" for axis in AXES}, "GMSI": "gmsi.typical", "explanations": "attribution.score"}
+    known = [(label, reference.standings[name]) for label, name in names.items() if name in reference.standings]
     shown = [f"{label} {_place(s)}" for label, s in known if s.place not in ("undefined", "not comparable")]
     if not shown:
         return f"Not comparable with {reference.population}: no figure was measured in the same way."
-    caveat = f" ({'; '.join(reference.differs)})" if reference.differs else ""
-    return (
-        f"More sensitive, typically, than this share of the {reference.models} models of {reference.population}: "
-        f"{', '.join(shown)}{caveat}."
-    )
+    other = [text for text in reference.differs if not text.startswith("n ")]
+    about = ", ".join([f"{reference.models} models", f"n {reference.n}", *other])
+    return f"Less stable than, in {reference.population}: typical {', '.join(shown)} ({about})."
 
 
 def _place(standing: Standing) -> str:

@@ -104,17 +104,17 @@ def test_the_report_says_it_in_one_sentence() -> None:
     report = placed(example(), replace(around(example()), n=96))
     line = standing_line(report.reference)
     assert line == (
-        "More sensitive, typically, than this share of the 4 models of four: input 50 %, weights 50 %, kernel 50 %, "
-        "curvature 50 %, GMSI 50 %, explanations 50 % (n 256, theirs 96)."
+        "Less stable than, in four: typical input 50 %, weights 50 %, kernel 50 %, curvature 50 %, GMSI 50 %, "
+        "explanations 50 % (4 models, n 96)."
     )
     assert line in " ".join(render_report(report).split())
     assert line in render_markdown(report)
-    assert standing_line(None) == "" and "models of" not in render_report(example())
+    assert standing_line(None) == "" and "Less stable than" not in render_report(example())
     assert standing_line(placed(regression(), around(example())).reference).startswith(
         "Not comparable with four: the task"
     )
     outside = replace(around(example()), figures={"input.typical": (1e6, 2e6)})
-    assert "input below all 2" in standing_line(placed(example(), outside).reference)
+    assert "typical input below all 2 " in standing_line(placed(example(), outside).reference)
 
 
 def test_the_shipped_population_fits_a_default_audit() -> None:
