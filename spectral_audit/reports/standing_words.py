@@ -11,7 +11,8 @@ def standing_line(reference: Reference | None) -> str:
         return ""
     if reference.reason:
         return f"Not comparable with {reference.population}: {reference.reason}."
-    names = {**{axis: f"{axis}.typical" for axis in AXES}, "GMSI": "gmsi.typical", "explanations": "attribution.score"}
+    names: dict[str, str] = {axis: f"{axis}.typical" for axis in AXES}
+    names |= {"GMSI": "gmsi.typical", "explanations": "attribution.score"}
     known = [(label, reference.standings[name]) for label, name in names.items() if name in reference.standings]
     shown = [f"{label} {_place(s)}" for label, s in known if s.place not in ("undefined", "not comparable")]
     if not shown:

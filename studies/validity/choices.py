@@ -14,6 +14,8 @@ from studies.validity.table import Table
 
 OVERALL = ("noise", "pgd", "shaken", "rounded.3", "pruned.0.6")
 """Damages to decisions whose mean rank the index as a whole is judged by."""
+_DIRECTIONS = {"breast_cancer": 1}
+"""C − 1 where it is not 9."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ def overall(table: Table) -> Array:
 
 
 def _normalisations(table: Table, axis: str) -> dict[str, Array]:
-    return {
-        name: table.known(name) for name in (axis, *(f"{kind}.{axis}" for kind in ("ratio", "quartile", "predicted")))
-    }
+    """The axis, its other normalisations, and each of them over √C', the rms change in one direction of the outputs."""
+    found = {name: table.known(name) for name in (axis, *(f"{kind}.{axis}" for kind in ("ratio", "quartile")))}
+    directions = np.sqrt([_DIRECTIONS.get(data, 9) for data in table.text["data"]])
+    found |= {f"{name} / √(C − 1)": values / directions for name, values in found.items()}
+    return found | {f"predicted.{axis}": table.known(f"predicted.{axis}")}
 
 
 def _aggregations(table: Table, column: str) -> dict[str, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from studies.validity.analysis import Finding, correlation, findings, given_accuracy
 from studies.validity.choices import OVERALL, Choice, choices
 from studies.validity.names import BAR, CLAIMS, DAMAGES, OURS, PARTS, PEERS, RAW
-from studies.validity.statistics import Interval
 from studies.validity.table import Table
 from studies.validity.why import why
+from studies.validity.words import grid, label, shown
 
 
 def page(table: Table) -> str:
@@ -37,21 +36,6 @@ def page(table: Table) -> str:
         Path(__file__).with_name("method.md").read_text(encoding="utf-8").rstrip(),
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-def grid(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [headers, ["---"] * len(headers), *rows])
-
-
-def shown(found: Interval | None) -> str:
-    """A correlation with its interval."""
-    return "–" if found is None else f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def label(quantity: str) -> str:
-    """A quantity in words."""
-    return {**OURS, **RAW, **PEERS, **PARTS}.get(quantity, quantity)
 
 
 def _opening(table: Table) -> str:
@@ -163,10 +147,10 @@ def _choices(found: list[Choice]) -> str:
     )
     text = (
         "Candidates: for an axis, the median over samples of each one's change over its own margin (`ratio`), the "
-        "lower quartile of the margins in place of their median (`quartile`), and the first-order share of flips at "
-        "this study's own levels (`predicted`); for the index, roots of sums of squares over fewer axes, their "
-        f"largest, sum and geometric mean, against the mean rank over {', '.join(DAMAGES[d] for d in OVERALL)}. "
-        "Chosen on the tuning half, judged held out."
+        "lower quartile of the margins in place of their median (`quartile`), each over √(C − 1) too, and the "
+        "first-order share of flips at this study's own levels (`predicted`); for the index, roots of sums of squares "
+        "over fewer axes, their largest, sum and geometric mean, against the mean rank over "
+        f"{', '.join(DAMAGES[d] for d in OVERALL)}. Chosen on the tuning half, judged held out."
     )
     headers = ["damage", "gmsi/1", "chosen", "ρ, tuning half", "ρ, held out", "gain held out"]
     return "\n\n".join(["## Is there a better aggregation? (`gmsi/2`)", text, grid(headers, rows), verdict])
