@@ -87,16 +87,22 @@ def test_a_linear_model_has_explanations_that_nothing_moves() -> None:
 
 
 def test_adversarial_noise_flips_a_linear_model_exactly_where_the_boundary_is_within_reach() -> None:
-    torch.manual_seed(0)
-    model, samples = nn.Sequential(nn.Flatten(), nn.Linear(256, 3)), blobs()
-    weight, f = model[1].weight.detach(), model(samples.x).detach()
+    samples = blobs()
+    means = torch.stack([samples.x[samples.y == k].mean(0).flatten() for k in range(3)])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    model[1].weight.data, model[1].bias.data = means, -means.square().sum(1) / 2
+    # Mixtures of two samples each lie at all distances from the boundary.
+    share = torch.linspace(0, 1, len(samples.x)).view(-1, 1, 1, 1)
+    samples = replace(samples, x=torch.lerp(samples.x, samples.x.roll(1, 0), share))
+    f = model(samples.x).detach()
     top = f.argmax(1)
-    gaps = (f.gather(1, top[:, None]) - f) / (weight[top][:, None] - weight[None]).norm(dim=2).clamp_min(1e-12)
+    gaps = (f.gather(1, top[:, None]) - f) / (means[top][:, None] - means[None]).norm(dim=2).clamp_min(1e-12)
     gaps[torch.arange(len(top)), top] = torch.inf
     found = adversarial(model, samples)
     for level in (0.02, 0.05, 0.1):
         expected = float((gaps.amin(1) < level * samples.scale).double().mean())
-        assert found[f"pgd.{level:g}"] == pytest.approx(expected, abs=2 / len(top))
+        assert expected > 0
+        assert found[f"pgd.{level:g}"] == pytest.approx(expected, abs=1.5 / len(top))
 
 
 def test_the_largest_stable_step_of_a_quadratic_is_two_over_its_curvature() -> None:
