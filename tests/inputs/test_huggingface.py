@@ -103,3 +103,22 @@ def test_without_the_library_the_message_names_the_extra(folder, monkeypatch):
         "  found     no module `transformers`\n"
         "  remedy    pip install 'spectral-audit[hf]'; or give the architecture with --arch."
     )
+
+
+def test_a_model_of_tokens_is_measured_from_its_embedding_on(tmp_path):
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    config = transformers.BertConfig(vocab_size=20, max_position_embeddings=9, num_labels=3, **sizes)
+    net = transformers.BertForSequenceClassification(config).eval()
+    net.save_pretrained(tmp_path / "model")
+    x = np.random.default_rng(0).integers(0, 20, (6, 5))
+    np.savez(tmp_path / "probe.npz", x=x)
+    (tmp_path / "audit.yaml").write_text("data: {path: probe.npz, y: null}\n")
+    found = audit(Request(checkpoint=tmp_path / "model", spec=tmp_path / "audit.yaml"))
+    assert found.data.shape == (5, 8)
+    said = {f.code: f.message for f in found.findings}
+    assert "`bert.embeddings.word_embeddings` (5×8)" in said["input.tokens"]
+    with torch.no_grad():
+        logits = net(torch.from_numpy(x)).logits
+    top = logits.topk(2).values
+    assert found.scales.output == pytest.approx(float((top[:, 0] - top[:, 1]).quantile(0.5)) / 2**0.5, rel=1e-4)
