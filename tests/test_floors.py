@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("linalg",),
     ("index",),
     ("inputs",),
-    ("losses", "memory"),
+    ("losses", "memory", "fusion"),
     ("subject",),
     ("sweep",),
     ("lenses",),
