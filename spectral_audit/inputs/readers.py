@@ -108,7 +108,8 @@ def one_of(*names: str) -> Reader:
     def read(value: Any, place: Place) -> str:
         if value not in names:
             hint = nearest(value, names) if isinstance(value, str) else ""
-            raise place.wrong(" or ".join(names), value, f"{hint}." if "did you mean" in hint else "")
+            remedy = f"change `{place.key}` in that file; {hint}." if "did you mean" in hint else ""
+            raise place.wrong(" or ".join(names), value, remedy)
         return str(value)
 
     return read
@@ -187,7 +188,7 @@ def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
                     f"{place.file}: unknown key `{place.at(str(key)).key}`",
                     expected=f"one of: {', '.join(sorted(keys))}",
                     found=_show(key),
-                    remedy=f"remove it or correct it: {nearest(str(key), keys)}",
+                    remedy=f"remove it or correct it; {nearest(str(key), keys)}.",
                 )
         for key in required:
             if key not in value:

@@ -181,7 +181,7 @@ def _methods(value: Any, place: Place) -> tuple[str, ...]:
 
 def _version(value: Any, place: Place) -> int:
     if isinstance(value, bool) or value != 1:
-        raise place.wrong("1", value, "this release reads version 1 of the spec only.")
+        raise place.wrong("1", value, "set `version: 1`, the only one that this release reads.")
     return 1
 
 

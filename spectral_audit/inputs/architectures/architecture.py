@@ -112,8 +112,15 @@ def _built(checkpoint: Checkpoint, plan: _Plan) -> nn.Module:
     except UsageError as error:
         if plan.named_by == "shapes":
             raise _no_architecture(checkpoint) from None
+        if plan.named_by == "user" and not is_builtin(plan.builder):
+            raise  # it names the builder's file
         if plan.named_by == "user":
-            raise
+            raise UsageError(
+                f"{checkpoint.path}: {error.message}",
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+            ) from None
         # The user named nothing: it is the file's own header that is wrong.
         raise RefusedError(
             f"{checkpoint.path}: the architecture in its metadata cannot be built: {error.message}",

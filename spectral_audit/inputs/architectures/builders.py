@@ -42,7 +42,9 @@ def find_builder(
                 f"no built-in architecture is called `{name}`",
                 expected="a built-in name, file.py:function or package.module:function",
                 found=name,
-                remedy=f"add the function: {name}:build." if name.endswith(".py") else f"{nearest(name, FAMILIES)}.",
+                remedy=f"add the function: {name}:build."
+                if name.endswith(".py")
+                else f"correct the name; {nearest(name, FAMILIES)}.",
             )
         return FAMILIES[name]
     where, _, function = name.rpartition(":")
@@ -58,7 +60,7 @@ def find_builder(
             f"{where}: holds no function `{function}`",
             expected=f"a function that returns {returns}",
             found="nothing of that name" if builder is None else f"a {type(builder).__name__}",
-            remedy=f"{nearest(function, functions)}." if functions else "define it there.",
+            remedy=f"correct the name; {nearest(function, functions)}." if functions else "define it there.",
         )
     return builder
 
@@ -128,8 +130,7 @@ def _file(path: Path, asked: str, folder: Path) -> ModuleType:
     # The name carries the path, so that two files of one name do not share a place in sys.modules.
     key = f"_architecture_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(key, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path}: cannot be imported", expected="a Python file", remedy="name a .py file.")
+    assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
     with importing(path.parent):

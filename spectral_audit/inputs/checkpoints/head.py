@@ -32,7 +32,9 @@ def head_of(path: Path) -> Head:
             remedy="check the path and the spelling.",
         ) from None
     except (OSError, ValueError) as error:
-        raise RefusedError(f"{path}: cannot be read", found=str(error), remedy="give a readable file.") from None
+        raise RefusedError(
+            f"{path}: cannot be read", expected="a checkpoint file", found=str(error), remedy="give a readable file."
+        ) from None
     if not start:
         raise RefusedError(
             f"{path}: the file is empty", expected="a checkpoint", found="0 bytes", remedy="copy or save it again."

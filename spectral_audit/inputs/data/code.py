@@ -52,7 +52,7 @@ def read_function(ask: Ask) -> Stored:
 
 
 def _call(name: str, folder: Path) -> Any:
-    function = find_builder(name, folder)
+    function = find_builder(name, folder, returns="a pair of arrays", asked="`data.path`")
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -90,5 +90,5 @@ def _returned(name: str, found: str) -> RefusedError:
         f"python:{name}: the function does not return a data set",
         expected=_EXPECTED,
         found=found,
-        remedy="return that.",
+        remedy="return a pair of arrays from it.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,13 +132,6 @@ def missing_extra(path: Path, library: str, extra: str) -> RefusedError:
         found="no such package",
         remedy=f"pip install 'spectral-audit[{extra}]'",
     )
-
-
-def pick(path: Path, arrays: Mapping[str, Array], name: str, key: str) -> Array:
-    """One array by its name."""
-    if name not in arrays:
-        raise absent(path, "array", name, key, arrays)
-    return arrays[name]
 
 
 def one_name(ask: Ask) -> str:
