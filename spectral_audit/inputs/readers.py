@@ -187,7 +187,7 @@ def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
                 raise UsageError(
                     f"{place.file}: unknown key `{place.at(str(key)).key}`",
                     expected=f"one of: {', '.join(sorted(keys))}",
-                    found=_show(key),
+                    found=repr(str(key)[:60]),
                     remedy=f"remove it or correct it; {nearest(str(key), keys)}.",
                 )
         for key in required:

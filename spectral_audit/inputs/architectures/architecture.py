@@ -171,7 +171,7 @@ def _metadata_plan(checkpoint: Checkpoint, overrides: dict[str, object]) -> _Pla
     if family not in FAMILIES:
         raise RefusedError(
             f"{checkpoint.path}: its metadata names an architecture that is not built in",
-            expected=", ".join(sorted(FAMILIES)),
+            expected=f"one of: {', '.join(sorted(FAMILIES))}",
             found=f"{ARCHITECTURE_KEY} = {family[:80]!r}",
             remedy=f"give the architecture with --arch; {nearest(family[:80], FAMILIES)}.",
         )

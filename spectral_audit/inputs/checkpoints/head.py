@@ -93,6 +93,6 @@ def _suspect(path: Path, size: int, archive: Archive) -> RefusedError | None:
             f"{path}: holds a record twice, and readers disagree on which of the two counts",
             expected="every record once",
             found=twin,
-            remedy="do not use this file; save it again with torch.save.",
+            remedy="do not use this file; copy it again from a source you trust.",
         )
     return None

@@ -193,7 +193,7 @@ def _by_name(path: Path, found: dict[str, State], name: str) -> tuple[State, tup
         f"{path}: holds no state dict named `{name}`",
         expected=f"one of: {', '.join(known)}" if known else "no name",
         found="a single state dict without a name" if "" in found else name,
-        remedy=f"choose another name: {nearest(name, known)}."
+        remedy=f"choose another name; {nearest(name, known)}."
         if known
         else "leave out --weights, or `model.weights` in the spec.",
     )

@@ -12,7 +12,7 @@ import warnings
 
 import torch
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.checkpoints.archive import Archive
 from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
@@ -98,7 +98,7 @@ def _load(head: Head) -> Program:
         raise RefusedError(
             f"{head.path}: the TorchScript program cannot be loaded",
             expected=f"a program that torch {torch.__version__} reads",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            found=quote(error),
             remedy=_REMEDY,
         ) from None
     return Program(module, "TorchScript program")

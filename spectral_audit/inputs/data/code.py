@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import AuditError, RefusedError, quote
 from spectral_audit.inputs.architectures.builders import find_builder
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, whole
@@ -65,7 +65,7 @@ def _call(name: str, folder: Path) -> Any:
             raise RefusedError(
                 f"python:{name}: the function failed",
                 expected=_EXPECTED,
-                found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                found=quote(error),
                 remedy="call it in Python without arguments, and correct it.",
             ) from error
         finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.data.stored import Array, Ask, Indices, Source, Stored, bad, missing_extra
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -121,7 +121,7 @@ def _decode(ask: Ask, label: str, source: Path | bytes, mode: str | None) -> Arr
             raise RefusedError(
                 f"{ask.path}: image {label} cannot be decoded",
                 expected=f"one of: {', '.join(_FORMATS)}",
-                found=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}",
+                found=quote(error),
                 remedy="repair or remove that image.",
             ) from None
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from spectral_audit.errors import RefusedError, nearest
+from spectral_audit.errors import RefusedError, nearest, quote
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.spec import AuditSpec
 from spectral_audit.results import Finding
@@ -106,7 +106,7 @@ def damaged(path: Path, what: str, expected: str, error: BaseException) -> Refus
     return RefusedError(
         f"{path}: {what} is cut short or damaged",
         expected=expected,
-        found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+        found=quote(error),
         remedy="copy or download the file again.",
     )
 

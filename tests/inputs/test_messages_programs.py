@@ -1,0 +1,328 @@
+"""The whole text about programs and described models that are damaged, need consent, or are not audited."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import nn
+
+from spectral_audit.inputs.architectures.architecture import build_model
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
+from spectral_audit.inputs.spec import ModelSpec
+from tests.inputs.messages import Table, check
+
+WRONG = Table()
+TORCH = {r"torch \d\S+ reads\n  found     .+": "torch VERSION reads\n  found     WHAT TORCH SAYS"}
+TRANSFORMERS = {r"takes\n  found     .+": "takes\n  found     WHAT TRANSFORMERS SAYS"}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_whole_text(name: str, tmp_path: Path) -> None:
+    check(WRONG[name], tmp_path)
+
+
+@cache
+def written(how: str) -> bytes:
+    """A linear layer of seven inputs as a program."""
+    layer, buffer = nn.Linear(7, 1).eval(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces what becomes of TorchScript
+        if how == "script":
+            torch.jit.save(torch.jit.script(layer), buffer)
+        else:
+            torch.export.save(torch.export.export(layer, (torch.zeros(2, 7),)), buffer)
+    return buffer.getvalue()
+
+
+def changed(folder: Path, how: str, trust: str = "code", **changes: bytes) -> None:
+    """Load the program with some records replaced or added."""
+    with zipfile.ZipFile(io.BytesIO(written(how))) as old, zipfile.ZipFile(folder / "model.pt", "w") as new:
+        root = old.namelist()[0].split("/")[0]
+        records = {name: old.read(name) for name in old.namelist()}
+        for name, blob in (records | {f"{root}/{name}": blob for name, blob in changes.items()}).items():
+            new.writestr(name, blob)
+    load_checkpoint(folder / "model.pt", trust=trust)
+
+
+# --- exported programs ---------------------------------------------------------------------------------------------
+
+
+@WRONG.refused(
+    "DIR/model.pt: loading an exported program builds and runs Python generated from the file",
+    "your consent, for a file whose source you trust",
+    "--trust none",
+    "add --trust code; or audit a state dict, which needs no trust.",
+)
+def an_exported_program_without_consent(folder):
+    changed(folder, "export", trust="none")
+
+
+@WRONG.refused(
+    "DIR/model.pt2: an exported program in the format of torch 2.7 or earlier",
+    "the format written since torch 2.8",
+    "record serialized_exported_program.json",
+    "export it again with a current torch.",
+)
+def an_export_of_older_torch(folder):
+    with zipfile.ZipFile(folder / "model.pt2", "w") as file:
+        file.writestr("serialized_exported_program.json", "{}")
+        file.writestr("version", "8.2")
+    load_checkpoint(folder / "model.pt2", trust="code")
+
+
+@WRONG.refused(
+    "DIR/model.pt: the exported program holds records that are not read here",
+    "graph, tensors and sample inputs (no compiled libraries, no custom objects)",
+    "data/aotinductor/model/code.so",
+    "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2').",
+)
+def compiled_code_in_an_exported_program(folder):
+    changed(folder, "export", **{"data/aotinductor/model/code.so": b"\x7fELF"})
+
+
+@WRONG.refused(
+    "DIR/model.pt: holds a record twice, and readers disagree on which of the two counts",
+    "every record once",
+    "data/sample_inputs/MODEL.pt",
+    "do not use this file; copy it again from a source you trust.",
+)
+def a_record_twice_in_an_exported_program(folder):
+    changed(folder, "export", **{"data/sample_inputs/MODEL.pt": b""})
+
+
+@WRONG.refused(
+    "DIR/model.pt: the table of tensors in record data/weights/model_weights_config.json cannot be read",
+    "JSON written by torch.export.save",
+    "AttributeError: 'list' object has no attribute 'items'",
+    "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2').",
+)
+def a_table_of_tensors_that_is_none(folder):
+    changed(folder, "export", **{"data/weights/model_weights_config.json": b'{"config": []}'})
+
+
+@WRONG.refused(
+    "DIR/model.pt: the exported program cannot be loaded",
+    "a program that torch VERSION reads",
+    "WHAT TORCH SAYS",
+    "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2').",
+    vary=TORCH,
+)
+def a_graph_that_is_none(folder):
+    changed(folder, "export", **{"models/model.json": b"{}"})
+
+
+@WRONG.refused(
+    "DIR/model.pt2: the program was exported in training mode, and that cannot be changed afterwards",
+    "a program exported after model.eval()",
+    "aten.dropout.default with training=True at `dropout`",
+    "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2').",
+)
+def a_program_exported_in_training_mode(folder):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Dropout()).train()
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 3),)), folder / "model.pt2")
+    load_checkpoint(folder / "model.pt2", trust="code")
+
+
+# --- TorchScript ---------------------------------------------------------------------------------------------------
+
+
+def table_of_script() -> bytes:
+    with zipfile.ZipFile(io.BytesIO(written("script"))) as file:
+        return next(file.read(name) for name in file.namelist() if name.endswith("/data.pkl"))
+
+
+@WRONG.refused(
+    "DIR/model.pt: the TorchScript archive is damaged: its tensors do not lie inside its records",
+    "records as large as the numbers in them",
+    "data.pkl: 65535 numbers of FloatStorage in record data/0 of 28 bytes",
+    "copy or download the file again, or where the model was trained, run torch.save(model.state_dict(), "
+    "'model.pt') and audit that file; or export it: torch.export.save(torch.export.export(model, "
+    "inputs), 'm.pt2').",
+)
+def a_storage_larger_than_its_record(folder):
+    changed(folder, "script", **{"data.pkl": table_of_script().replace(b"K\x07t", b"M\xff\xfft")})
+
+
+@WRONG.refused(
+    "DIR/model.pt: the TorchScript archive is damaged: its tensors do not lie inside its records",
+    "records as large as the numbers in them",
+    "data.pkl: a tensor of shape (65535, 7) in 7 numbers",
+    "copy or download the file again, or where the model was trained, run torch.save(model.state_dict(), "
+    "'model.pt') and audit that file; or export it: torch.export.save(torch.export.export(model, "
+    "inputs), 'm.pt2').",
+)
+def a_tensor_larger_than_its_storage(folder):
+    changed(folder, "script", **{"data.pkl": table_of_script().replace(b"(K\x01K\x07t", b"(M\xff\xffK\x07t")})
+
+
+@WRONG.refused(
+    "DIR/model.pt: the TorchScript program cannot be loaded",
+    "a program that torch VERSION reads",
+    "WHAT TORCH SAYS",
+    "where the model was trained, run torch.save(model.state_dict(), 'model.pt') and audit that file; or "
+    "export it: torch.export.save(torch.export.export(model, inputs), 'm.pt2').",
+    vary=TORCH,
+)
+def code_that_does_not_compile(folder):
+    with zipfile.ZipFile(io.BytesIO(written("script"))) as file:
+        name = next(name for name in file.namelist() if name.endswith("linear.py"))
+    changed(folder, "script", **{name.partition("/")[2]: b"class Linear(:"})
+
+
+# --- described models ----------------------------------------------------------------------------------------------
+
+CONFIG = {
+    "architectures": ["ViTForImageClassification"],
+    "model_type": "vit",
+    **{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12},
+    **{"image_size": 8, "patch_size": 4, "num_channels": 1},
+}
+
+
+def described(folder: Path, **config: object) -> None:
+    (folder / "model").mkdir()
+    save_file({"vit.layernorm.weight": torch.ones(8)}, folder / "model" / "model.safetensors")
+    (folder / "model" / "config.json").write_text(json.dumps(CONFIG | config))
+    checkpoint = load_checkpoint(folder / "model")
+    build_model(checkpoint, ModelSpec(), spec_dir=None, arch=None, arch_kwargs={}, trust="none")
+
+
+VERSION = {rf"transformers {transformers.__version__}": "transformers VERSION"}
+
+
+@WRONG.refused(
+    "DIR/model: describes a model, but holds no weights",
+    "model.safetensors, pytorch_model.bin, or an index of shards",
+    "config.json",
+    "download the weights into this directory.",
+)
+def a_description_without_weights(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    load_checkpoint(folder / "model")
+
+
+@WRONG.refused(
+    "DIR/model/config.json: cannot be read",
+    "a JSON object",
+    "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+    "download the file again.",
+)
+def a_description_that_is_no_json(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("no json")
+    load_checkpoint(folder / "model")
+
+
+@WRONG.refused("DIR/model/config.json: cannot be read", "a JSON object", "a list", "download the file again.")
+def a_description_that_is_a_list(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("[]")
+    load_checkpoint(folder / "model")
+
+
+@WRONG.refused(
+    "DIR/model: transformers VERSION has no such architecture",
+    "`architectures` in config.json: a model class of the library",
+    "Evil",
+    "update transformers, or give the architecture with --arch.",
+    vary=VERSION,
+)
+def an_architecture_that_the_library_does_not_have(folder):
+    described(folder, architectures=["Evil"])
+
+
+@WRONG.refused(
+    "DIR/model: transformers VERSION has no such architecture",
+    "`architectures` in config.json: a model class of the library",
+    "AutoModel",
+    "update transformers, or give the architecture with --arch.",
+    vary=VERSION,
+)
+def a_class_of_the_library_that_is_no_model(folder):
+    described(folder, architectures=["AutoModel"])
+
+
+@WRONG.refused(
+    "DIR/model: transformers VERSION has no such architecture",
+    "`architectures` in config.json: a model class of the library",
+    "no name",
+    "update transformers, or give the architecture with --arch.",
+    vary=VERSION,
+)
+def a_description_without_the_name_of_a_class(folder):
+    described(folder, architectures=[3])
+
+
+@WRONG.refused(
+    "DIR/model: its config.json says that the weights are quantized, which takes code that is not run here",
+    "weights as they are trained: float32, float16 or bfloat16",
+    "quantization_config: {'quant_method': 'gptq'}",
+    "audit the model as it was before it was quantized.",
+)
+def a_quantized_model(folder):
+    described(folder, quantization_config={"quant_method": "gptq"})
+
+
+@WRONG.refused(
+    "DIR/model: its config.json asks for code that is not part of transformers; it was not run",
+    "an architecture of the library",
+    "_attn_implementation: someone/kernel",
+    "read that code, then name the class yourself: --arch net.py:build.",
+)
+def kernels_from_a_repository(folder):
+    described(folder, _attn_implementation="someone/kernel")
+
+
+@WRONG.refused(
+    "DIR/model: its architecture cannot be built",
+    "a config.json and weights that ViTForImageClassification takes",
+    "WHAT TRANSFORMERS SAYS",
+    "correct config.json, or give the architecture with --arch.",
+    vary=TRANSFORMERS,
+)
+def a_size_that_is_no_number(folder):
+    described(folder, num_hidden_layers="many")
+
+
+@WRONG.refused(
+    "DIR/model: its architecture cannot be built",
+    "a config.json and weights that ViTForImageClassification takes",
+    "WHAT TRANSFORMERS SAYS",
+    "correct config.json, or give the architecture with --arch.",
+    vary=TRANSFORMERS,
+)
+def a_type_of_model_that_the_library_does_not_have(folder):
+    described(folder, model_type="evil")
+
+
+@WRONG.refused(
+    "DIR/model: its weights do not fit ViTForImageClassification (transformers)",
+    "the same names and shapes in the file and in the model",
+    "a model of SIZE bytes for 32 bytes of weights",
+    "correct the architecture's arguments, or give the architecture the checkpoint was trained with.",
+    vary={r"model of \d+ bytes": "model of SIZE bytes"},
+)
+def a_description_larger_than_its_weights(folder):
+    described(folder, hidden_size=1 << 20, intermediate_size=1 << 20)
+
+
+@WRONG.refused(
+    "DIR/model: its weights do not fit ViTForImageClassification (transformers)",
+    "the same names and shapes in the file and in the model",
+    "7 missing from the checkpoint: classifier.bias, classifier.weight, vit.embeddings.cls_token, "
+    "vit.embeddings.patch_embeddings.projection.bias, vit.embeddings.patch_embeddings.projection.weight, "
+    "vit.embeddings.position_embeddings, vit.layernorm.bias",
+    "correct the architecture's arguments, or give the architecture the checkpoint was trained with.",
+)
+def weights_of_another_model(folder):
+    described(folder, num_hidden_layers=0)
