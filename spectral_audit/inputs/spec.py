@@ -186,7 +186,9 @@ def _version(value: Any, place: Place) -> int:
 
 
 def _columns(value: Any, place: Place) -> str | tuple[str, ...]:
-    return names(value, place) if isinstance(value, list) and value else text(value, place)
+    if isinstance(value, list) and not value:
+        raise place.wrong("the name of an array or a column, or a list of columns", value)
+    return names(value, place) if isinstance(value, list) else text(value, place)
 
 
 def _size(value: Any, place: Place) -> tuple[int, ...]:

@@ -214,11 +214,6 @@ def test_labels_renumber_classes(written):
     assert folders.y.tolist() == [2] * 4 + [1] * 4 + [0] * 4
 
 
-@pytest.mark.parametrize("labels", ["[cat, cat]", "{cat: -1}", "{cat: x}", "{}", "cat"])
-def test_a_bad_label_map_is_a_usage_error(tmp_path, labels):
-    assert "`data.labels" in refusal(tmp_path, f"data: {{path: t.csv, labels: {labels}}}", UsageError)
-
-
 # --- columns -------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spectral_audit.errors import AuditError, ExitCode, UsageError
 from spectral_audit.inputs.spec import find_spec, load_spec
+from tests.inputs.messages import said, text
 
 FULL = """\
 version: 1
@@ -63,15 +64,10 @@ def test_only_the_data_path_has_no_default(tmp_path):
     assert (spec.task.type, spec.task.loss) == ("classification", "cross_entropy")
     assert spec.attribution.radius.relative
     assert spec.attribution.radius.value == 0.1
-    assert "`data.path` is missing" in refused(tmp_path, "data: {x: a}")
-    assert "`data` is missing" in refused(tmp_path, "version: 1")
 
 
 def test_the_loss_follows_the_task(tmp_path):
     assert load_spec(write(tmp_path, "data: {path: a}\ntask: {type: regression}")).task.loss == "mse"
-    message = refused(tmp_path, "data: {path: a}\ntask: {type: regression, loss: cross_entropy}")
-    assert "`task.loss`" in message
-    assert "mse for regression" in message
 
 
 def test_norm_and_space_stand_beside_a_relative_radius(tmp_path):
@@ -81,8 +77,6 @@ def test_norm_and_space_stand_beside_a_relative_radius(tmp_path):
     radius = spec.attribution.radius
     assert (radius.value, radius.relative, radius.norm, radius.space) == (0.2, True, "linf", "pixel")
     assert spec.attribution.target == 3
-    message = refused(tmp_path, "data: {path: a}\nattribution: {radius: {value: 1, norm: l2}, norm: linf}")
-    assert "`attribution.norm`" in message
 
 
 def test_attribution_methods_are_a_list_or_one_name(tmp_path):
@@ -96,7 +90,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         (
             "data: {path: a}\ninput: {maen: 1}",
@@ -122,8 +116,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "the key 'mean' appears twice in \"<unicode string>\", line 2, column 18: input: {mean: 1, mean: 2} ^",
-                "correct the place named above.",
+                "the key 'mean' appears twice in \"audit.yaml\", line 2, column 18: input: {mean: 1, mean: 2} ^",
+                "correct that place.",
             ),
         ),
         (
@@ -131,8 +125,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "the key 'a' appears twice in \"<unicode string>\", line 2, column 24: model: {kwargs: {a: 1, a: 2}} ^",
-                "correct the place named above.",
+                "the key 'a' appears twice in \"audit.yaml\", line 2, column 24: model: {kwargs: {a: 1, a: 2}} ^",
+                "correct that place.",
             ),
         ),
         (
@@ -175,7 +169,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {std: 0}",
             text(
                 "DIR/audit.yaml: `input.std` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "0 (int)",
                 "change `input.std` in that file.",
             ),
@@ -184,7 +178,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {std: [1, -2]}",
             text(
                 "DIR/audit.yaml: `input.std.1` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "-2 (int)",
                 "change `input.std.1` in that file.",
             ),
@@ -211,7 +205,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {scale: 1/0}",
             text(
                 "DIR/audit.yaml: `input.scale` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "'1/0' (text)",
                 "change `input.scale` in that file.",
             ),
@@ -220,7 +214,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {scale: 1e999}",
             text(
                 "DIR/audit.yaml: `input.scale` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "'1e999' (text)",
                 "change `input.scale` in that file.",
             ),
@@ -229,7 +223,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {scale: __import__('os').getpid()}",
             text(
                 "DIR/audit.yaml: `input.scale` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "\"__import__('os').getpid()\" (text)",
                 "change `input.scale` in that file.",
             ),
@@ -238,7 +232,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {scale: 2**8}",
             text(
                 "DIR/audit.yaml: `input.scale` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "'2**8' (text)",
                 "change `input.scale` in that file.",
             ),
@@ -256,7 +250,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\nattribution: {radius: 0}",
             text(
                 "DIR/audit.yaml: `attribution.radius` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "0 (int)",
                 "change `attribution.radius` in that file.",
             ),
@@ -265,7 +259,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\nattribution: {radius: {norm: l2}}",
             text(
                 "DIR/audit.yaml: `attribution.radius.value` is missing",
-                "the key, the only one without a default",
+                "that key, which has no default",
                 "keys norm",
                 "add `attribution.radius.value` to that file.",
             ),
@@ -329,7 +323,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\nattribution: {surrogate: -1}",
             text(
                 "DIR/audit.yaml: `attribution.surrogate` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "-1 (int)",
                 "change `attribution.surrogate` in that file.",
             ),
@@ -411,9 +405,9 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "while parsing a flow node expected the node content, but found '<stream end>' in \"<unicode "
-                'string>", line 1, column 15: data: {path: [ ^',
-                "correct the place named above.",
+                "while parsing a flow node expected the node content, but found '<stream end>' in \"audit.yaml\", "
+                "line 1, column 15: data: {path: [ ^",
+                "correct that place.",
             ),
         ),
         (
@@ -422,8 +416,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
                 "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system' "
-                'in "<unicode string>", line 1, column 7: data: !!python/object/apply:os.system ... ^',
-                "correct the place named above.",
+                'in "audit.yaml", line 1, column 7: data: !!python/object/apply:os.system ... ^',
+                "correct that place.",
             ),
         ),
         (
@@ -431,8 +425,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "month must be in 1..12",
-                "correct the place named above.",
+                'no date of the calendar in "audit.yaml", line 2, column 21: model: {kwargs: {d: 2020-99-99}} ^',
+                "correct that place.",
             ),
         ),
         (
@@ -440,9 +434,9 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                'an integer of over 1024 bits in "<unicode string>", line 2, column 16: sample: {seed: '
+                'no integer of up to 1024 bits in "audit.yaml", line 2, column 16: sample: {seed: '
                 "0xffffffffffffffffffffffffffffff ... ^",
-                "correct the place named above.",
+                "correct that place.",
             ),
         ),
         (
@@ -450,9 +444,9 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use "
-                "sys.set_int_max_str_digits() to increase the limit",
-                "correct the place named above.",
+                'no integer of up to 1024 bits in "audit.yaml", line 2, column 16: sample: {seed: '
+                "99999999999999999999999999999999 ... ^",
+                "correct that place.",
             ),
         ),
         (
@@ -460,8 +454,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             text(
                 "DIR/audit.yaml: not readable as YAML",
                 "one YAML document in UTF-8, every key once",
-                "maximum recursion depth exceeded",
-                "correct the place named above.",
+                "lists or mappings nested too deeply",
+                "correct that place.",
             ),
         ),
         (
@@ -486,7 +480,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {x: a}",
             text(
                 "DIR/audit.yaml: `data.path` is missing",
-                "the key, the only one without a default",
+                "that key, which has no default",
                 "keys x",
                 "add `data.path` to that file.",
             ),
@@ -495,7 +489,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "version: 1",
             text(
                 "DIR/audit.yaml: `data` is missing",
-                "the key, the only one without a default",
+                "that key, which has no default",
                 "keys version",
                 "add `data` to that file.",
             ),
@@ -504,7 +498,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {}",
             text(
                 "DIR/audit.yaml: `data.path` is missing",
-                "the key, the only one without a default",
+                "that key, which has no default",
                 "keys (none)",
                 "add `data.path` to that file.",
             ),
@@ -512,10 +506,10 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
         (
             "data: {path: a, labels: [cat, cat]}",
             text(
-                "DIR/audit.yaml: `data.labels` is not valid",
-                "a list with every label once",
-                "a list of 2",
-                "change `data.labels` in that file.",
+                "DIR/audit.yaml: `data.labels.1` is not valid",
+                "a label that the list does not hold yet",
+                "'cat' (text)",
+                "change `data.labels.1` in that file.",
             ),
         ),
         (
@@ -547,11 +541,21 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
         ),
         (
             "data: {path: ''}",
-            text("DIR/audit.yaml: `data.path` is not valid", "text", "'' (text)", "change `data.path` in that file."),
+            text(
+                "DIR/audit.yaml: `data.path` is not valid",
+                "text that is not empty",
+                "'' (text)",
+                "change `data.path` in that file.",
+            ),
         ),
         (
             "data: {path: a, x: []}",
-            text("DIR/audit.yaml: `data.x` is not valid", "text", "a list of 0", "change `data.x` in that file."),
+            text(
+                "DIR/audit.yaml: `data.x` is not valid",
+                "the name of an array or a column, or a list of columns",
+                "a list of 0",
+                "change `data.x` in that file.",
+            ),
         ),
         (
             "data: {path: a}\ntask: {classes: cat}",
@@ -584,7 +588,7 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
             "data: {path: a}\ninput: {scale: text}",
             text(
                 "DIR/audit.yaml: `input.scale` is not valid",
-                "a finite number or a fraction such as 8/255 greater than 0",
+                "a finite number or a fraction such as 8/255, greater than 0",
                 "'text' (text)",
                 "change `input.scale` in that file.",
             ),
@@ -600,8 +604,8 @@ def test_attribution_methods_are_a_list_or_one_name(tmp_path):
         ),
     ],
 )
-def test_a_bad_spec_is_told_what_and_where(tmp_path, document, said):
-    assert refused(tmp_path, document).replace(str(tmp_path), "DIR") == said
+def test_a_bad_spec_is_told_what_and_where(tmp_path, document, message):
+    assert refused(tmp_path, document).replace(str(tmp_path), "DIR") == message
     assert not Path("canary").exists()
 
 
@@ -613,13 +617,22 @@ def test_a_huge_value_stays_out_of_the_message(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="no such spec file"):
-        load_spec(tmp_path / "none.yaml")
-    with pytest.raises(UsageError, match="cannot be read"):
-        load_spec(tmp_path)
+    assert said(tmp_path, lambda folder: load_spec(folder / "none.yaml"), UsageError) == text(
+        "DIR/none.yaml: no such spec file",
+        "a YAML file",
+        "nothing of that name",
+        "check the path given to --spec.",
+    )
+    assert said(tmp_path, load_spec, UsageError) == text(
+        "DIR: cannot be read", "a YAML file", "Is a directory", "give a readable file with --spec."
+    )
     (tmp_path / "latin.yaml").write_bytes(b"data: {path: caf\xe9}")
-    with pytest.raises(UsageError, match="UTF-8"):
-        load_spec(tmp_path / "latin.yaml")
+    assert said(tmp_path, lambda folder: load_spec(folder / "latin.yaml"), UsageError) == text(
+        "DIR/latin.yaml: not readable as YAML",
+        "one YAML document in UTF-8, every key once",
+        "'utf-8' codec can't decode byte 0xe9 in position 16: invalid continuation byte",
+        "correct that place.",
+    )
 
 
 def test_the_spec_beside_a_checkpoint_is_found(tmp_path):

@@ -39,7 +39,10 @@ def read_image_folder(ask: Ask) -> Stored:
         listing = [(image.relative_to(path).as_posix(), image.stat().st_size) for _, image in files]
     except OSError as error:
         raise RefusedError(
-            f"{path}: cannot be read", expected=_EXPECTED, found=str(error), remedy="give a readable folder."
+            f"{path}: cannot be read",
+            expected=_EXPECTED,
+            found=str(error),
+            remedy="make the folder and all images in it readable.",
         ) from None
     if not files:
         raise RefusedError(

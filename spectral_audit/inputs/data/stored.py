@@ -78,7 +78,8 @@ def require_numbers(path: Path, name: str, x: Array) -> None:
         remedy = "reshape it: the first axis counts the samples."
         raise bad(path, name, "samples along the first axis, inputs along the others", shape(x), remedy)
     if x.size == 0:
-        raise bad(path, name, "at least one sample", shape(x), "save a data set with samples in it.")
+        remedy = "save a data set with samples in it."
+        raise bad(path, name, "at least one sample of at least one number", shape(x), remedy)
     require_finite(path, name, x)
 
 
@@ -101,12 +102,12 @@ def shape(x: Array) -> str:
     return f"shape {x.shape}"
 
 
-def damaged(path: Path, what: str, expected: str, error: BaseException) -> RefusedError:
-    """The refusal of a file that its library cannot read."""
+def damaged(path: Path, what: str, expected: str, found: BaseException | str) -> RefusedError:
+    """The refusal of a file that its library cannot read, or in which something else was found."""
     return RefusedError(
         f"{path}: {what} is cut short or damaged",
         expected=expected,
-        found=quote(error),
+        found=found if isinstance(found, str) else quote(found),
         remedy="copy or download the file again.",
     )
 
@@ -120,7 +121,7 @@ def absent(path: Path, what: str, name: str, key: str, known: Iterable[str]) -> 
         f"{path}: holds no {what} `{name}`",
         expected=f"the {what} named by `data.{key}`",
         found=f"{what}s {listed or '(none)'}",
-        remedy=f"correct `data.{key}`; {nearest(name, known[:50])}.{without}",
+        remedy=f"correct `data.{key}`; {nearest(name, known[:50])}.{without}" if known else f"save {what}s in it.",
     )
 
 
