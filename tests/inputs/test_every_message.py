@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -83,45 +84,62 @@ MODULES = {
 }
 
 
-def ways(node: ast.expr | None, module: Module, function: ast.FunctionDef | None) -> set[Words]:
-    """The ways in which an expression inside a function can read."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return {(node.value,)}
-    if isinstance(node, ast.JoinedStr):
-        return {sum(parts, ()) for parts in product(*(ways(value, module, function) for value in node.values))}
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return {a + b for a, b in product(ways(node.left, module, function), ways(node.right, module, function))}
-    if isinstance(node, ast.IfExp):
-        return ways(node.body, module, function) | ways(node.orelse, module, function)
-    if isinstance(node, ast.BoolOp):
-        return set().union(*(ways(value, module, function) for value in node.values))
-    if isinstance(node, ast.FormattedValue | ast.Subscript):
-        return ways(node.value, module, function)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEAVE_WORDS:
-        return ways(node.func.value, module, function)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return _returned(node.func.id, module)
-    return _named(node.id, module, function) if isinstance(node, ast.Name) else NOTHING
+class Scope:
+    """Where an expression stands: in a module, in a function, at a call."""
+
+    def __init__(self, module: Module, function: ast.FunctionDef | None = None, call: ast.Call | None = None) -> None:
+        self.module = module
+        self.given = list(assignments(_before(function, call) if function else ()))
+        self.open: set[str] = set()
+
+    def ways(self, node: ast.expr | None) -> set[Words]:
+        """The ways in which an expression can read."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return {(node.value,)}
+        if isinstance(node, ast.JoinedStr):
+            return {sum(parts, ()) for parts in product(*map(self.ways, node.values))}
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return {left + right for left, right in product(self.ways(node.left), self.ways(node.right))}
+        if isinstance(node, ast.IfExp):
+            return self.ways(node.body) | self.ways(node.orelse)
+        if isinstance(node, ast.BoolOp):
+            return set().union(*map(self.ways, node.values))
+        if isinstance(node, ast.FormattedValue | ast.Subscript):
+            return self.ways(node.value)
+        if isinstance(node, ast.Call):
+            return self._called(node.func)
+        return self._named(node.id) if isinstance(node, ast.Name) else NOTHING
+
+    def _named(self, name: str) -> set[Words]:
+        if name in self.open:
+            return NOTHING
+        self.open.add(name)
+        found = set().union(*(self.ways(value) for key, value in self.given if key == name))
+        self.open.discard(name)
+        home = self.module.home(name)
+        return found or Scope(home).ways(home.texts.get(name))
+
+    def _called(self, function: ast.expr) -> set[Words]:
+        """What a method leaves of a text, or what a function of the same module returns, where that is text."""
+        if isinstance(function, ast.Attribute) and function.attr in LEAVE_WORDS:
+            return self.ways(function.value)
+        found = self.module.functions.get(function.id) if isinstance(function, ast.Name) else None
+        if found is None or not (isinstance(found.returns, ast.Name) and found.returns.id == "str"):
+            return NOTHING
+        inside = Scope(self.module, found)
+        return set().union(*(inside.ways(node.value) for node in ast.walk(found) if isinstance(node, ast.Return)))
 
 
-def _named(name: str, module: Module, function: ast.FunctionDef | None) -> set[Words]:
-    given = [value for key, value in assignments(ast.walk(function) if function else ()) if key == name]
-    if given:
-        return set().union(*(ways(value, module, function) for value in given if not _uses(value, name)))
-    home = module.home(name)
-    return ways(home.texts.get(name), home, None)
+def _before(function: ast.FunctionDef, call: ast.Call | None) -> Iterator[ast.AST]:
+    """What a call may come after: nothing in a branch that ends in a raise, unless the call stands there too."""
+    nodes = list(ast.walk(function))
+    ended = [(i.body[0].lineno, i.body[-1].end_lineno or 0) for i in nodes if _ends(i)]
+    left = [(low, high) for low, high in ended if call and not low <= call.lineno <= high]
+    yield from (n for n in nodes if not any(low <= getattr(n, "lineno", 0) <= high for low, high in left))
 
 
-def _uses(value: ast.expr, name: str) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(value))
-
-
-def _returned(name: str, module: Module) -> set[Words]:
-    """What a function of the same module returns, where that is text."""
-    function = module.functions.get(name)
-    if function is None or not (isinstance(function.returns, ast.Name) and function.returns.id == "str"):
-        return NOTHING
-    return set().union(*(ways(n.value, module, function) for n in ast.walk(function) if isinstance(n, ast.Return)))
+def _ends(node: ast.AST) -> TypeGuard[ast.If]:
+    return isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise)
 
 
 def parts_of(call: ast.Call, module: Module) -> dict[str, list[ast.expr]] | None:
@@ -203,9 +221,9 @@ def known() -> list[dict[str, str]]:
 @pytest.mark.parametrize("site", SITES)
 def test_a_test_holds_its_whole_text(site: str) -> None:
     call, module = SITES[site]
-    function = module.around(call)
+    scope = Scope(module, module.around(call), call)
     said = [
-        (part, [fixed(way) for way in ways(value, module, function)])
+        (part, [fixed(way) for way in scope.ways(value)])
         for part, values in (parts_of(call, module) or {}).items()
         for value in values
     ]
@@ -224,23 +242,19 @@ def test_a_test_holds_its_whole_text(site: str) -> None:
 def test_it_names_the_file_and_says_what_was_expected_and_found_and_what_to_do(site: str) -> None:
     call, module = SITES[site]
     assert set(parts_of(call, module) or {}) == set(PARTS)
-    for start in _starts(call.args[0], module, module.around(call)):
+    scope = Scope(module, module.around(call), call)
+    for start in starts(call.args[0], scope):
         assert start is None or any(start.startswith(text) for text in NAMELESS)
 
 
-def _starts(node: ast.expr, module: Module, function: ast.FunctionDef | None) -> set[str | None]:
+def starts(node: ast.expr, scope: Scope) -> set[str | None]:
     """How a message can begin: with text, or, `None`, with a value."""
     if isinstance(node, ast.IfExp):
-        return _starts(node.body, module, function) | _starts(node.orelse, module, function)
+        return starts(node.body, scope) | starts(node.orelse, scope)
     first = node.values[0] if isinstance(node, ast.JoinedStr) else node
-    return {way[0] if way else None for way in ways(first, module, function)}
+    return {way[0] if way else None for way in scope.ways(first)}
 
 
-def test_the_guard_sees_what_it_should() -> None:
-    """So many errors are found that a change of style cannot blind the guard unseen."""
-    assert len(RAISED) > 100 and len(SITES) > len(RAISED) + 50
-    assert {
-        reason
-        for reason in NAMELESS
-        if not any(reason in str(ast.unparse(c.args[0])) for c, _ in SITES.values() if c.args)
-    } <= {"synthetic data"}
+def test_so_many_errors_are_seen_that_a_change_of_style_cannot_hide_them() -> None:
+    assert len(RAISED) > 100
+    assert len(SITES) > len(RAISED) + 50

@@ -88,7 +88,7 @@ def lazily(
         raise RefusedError(
             f"{ask.path}: images have another layout than the spec says",
             expected="`input.layout: NHW` for grey images, NHWC for colour",
-            found=f"`input.layout: {layout}`",
+            found=f"`input.layout: {ask.spec.input.layout}`",
             remedy="correct `input.layout`, or leave it out.",
         )
     mode = "L" if layout == "NHW" else "RGB"
