@@ -85,6 +85,21 @@ def nothing_says_which(folder):
 
 
 @WRONG.refused(
+    "DIR/model.safetensors: holds weights only, and nothing says which architecture they belong to",
+    "a builder, a built-in family (cnn, lenet, linear_stack, mlp, resnet, torchvision_resnet, vit), or "
+    "an exported program",
+    "4 tensors, 0.weight (3, 4) to 1.weight (2, 3)",
+    "one of:\n"
+    "            --arch net.py:build                    (a function that returns the model)\n"
+    "            `model.builder` and `model.kwargs` in audit.yaml\n"
+    "            safetensors metadata spectral_audit.architecture and spectral_audit.kwargs\n"
+    "            torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')",
+)
+def nothing_says_which_of_several_matrices(folder):
+    build(folder, state=STATE | {"2.running_mean": torch.ones(3)})
+
+
+@WRONG.refused(
     "DIR/model.safetensors: its spec names a builder, which runs Python code",
     "your consent: the spec may have come with the checkpoint",
     "`model.builder: net.py:build` and --trust none",
@@ -146,6 +161,16 @@ def arguments_in_the_metadata_that_the_family_does_not_take(folder):
 )
 def arguments_in_the_metadata_that_cannot_be(folder):
     build(folder, metadata={"architecture": "mlp", "kwargs": '{"inputs": "many", "outputs": 2}'})
+
+
+@WRONG.refused(
+    "DIR/model.safetensors: the architecture's arguments in its metadata cannot be read",
+    "spectral_audit.kwargs = a JSON object",
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    "give the architecture with --arch, or write the metadata again.",
+)
+def arguments_in_the_metadata_nested_too_deeply(folder):
+    build(folder, metadata={"architecture": "mlp", "kwargs": "[" * 100_000})
 
 
 # --- builders ------------------------------------------------------------------------------------------------------
@@ -313,188 +338,16 @@ def a_builder_that_returns_text(folder):
     build(folder, f"{folder}/net.py:text")
 
 
-# --- arguments of the built-in families ----------------------------------------------------------------------------
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `mlp`: bad value for `inputs`",
-    "a positive integer",
-    "'many'",
-    "correct `inputs` in --arch-kwargs, or in `model.kwargs` of the spec.",
+@WRONG.refused(
+    "DIR/typo.py: importing it failed",
+    "a module that imports without errors",
+    "SyntaxError: WHAT PYTHON SAYS",
+    "run it with Python, and correct it.",
+    vary={"SyntaxError: .+": "SyntaxError: WHAT PYTHON SAYS"},
 )
-def a_number_that_is_text(folder):
-    build(folder, "mlp", arch_kwargs={"inputs": "many", "outputs": 2})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `mlp`: bad value for `hidden[1]`",
-    "a positive integer",
-    "0",
-    "correct `hidden[1]` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_width_below_one(folder):
-    build(folder, "mlp", kwargs={"inputs": 4, "outputs": 2, "hidden": [3, 0]})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `mlp`: bad value for `hidden`",
-    "a list of positive integers",
-    "3",
-    "correct `hidden` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_width_that_is_no_list(folder):
-    build(folder, "mlp", arch_kwargs={"inputs": 4, "outputs": 2, "hidden": 3})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `mlp`: bad value for `activation`",
-    "one of: relu, leaky_relu, elu, gelu, silu, softplus, tanh, sigmoid",
-    "'tanj'",
-    "correct `activation` in --arch-kwargs, or in `model.kwargs` of the spec; did you mean 'tanh'? "
-    "known: elu, gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh.",
-)
-def an_activation_that_is_not_there(folder):
-    build(folder, "mlp", arch_kwargs={"inputs": 4, "outputs": 2, "activation": "tanj"})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `cnn`: bad value for `pooling`",
-    "one of: max, average",
-    "'median'",
-    "correct `pooling` in --arch-kwargs, or in `model.kwargs` of the spec; known: average, max.",
-)
-def a_pooling_that_is_not_there(folder):
-    build(folder, "cnn", arch_kwargs={"channels": 1, "outputs": 2, "pooling": "median"})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `cnn`: bad value for `size`",
-    "at least 4, which two poolings take to 1",
-    "3",
-    "correct `size` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def images_too_small(folder):
-    build(folder, "cnn", arch_kwargs={"channels": 1, "outputs": 2, "size": 3})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `resnet`: bad value for `depth`",
-    "6k + 2 with k at least 1, up to 1202: 8, 14, 20, ...",
-    "21",
-    "correct `depth` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_depth_that_no_resnet_has(folder):
-    build(folder, "resnet", arch_kwargs={"channels": 1, "outputs": 2, "depth": 21})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `resnet`: bad value for `shortcut`",
-    "'A' (zero padding) or 'B' (1x1 convolution)",
-    "'C'",
-    "correct `shortcut` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_shortcut_that_is_not_there(folder):
-    build(folder, "resnet", arch_kwargs={"channels": 1, "outputs": 2, "shortcut": "C"})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `torchvision_resnet`: bad value for `blocks`",
-    "a list of one to eight positive integers",
-    "3",
-    "correct `blocks` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def blocks_that_are_no_list(folder):
-    build(folder, "torchvision_resnet", arch_kwargs={"blocks": 3})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `torchvision_resnet`: bad value for `blocks`",
-    "at most 256 blocks in a stage",
-    "300",
-    "correct `blocks` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def too_many_blocks(folder):
-    build(folder, "torchvision_resnet", arch_kwargs={"blocks": [2, 300]})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `torchvision_resnet`: bad value for `stem`",
-    "3 or 7",
-    "5",
-    "correct `stem` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_stem_that_is_not_there(folder):
-    build(folder, "torchvision_resnet", arch_kwargs={"stem": 5})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `vit`: bad value for `depth`",
-    "at most 256",
-    "300",
-    "correct `depth` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def too_many_layers(folder):
-    build(folder, "vit", arch_kwargs={"depth": 300})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `vit`: bad value for `heads`",
-    "a divisor of the width, 384",
-    "5",
-    "correct `heads` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def heads_that_do_not_divide_the_width(folder):
-    build(folder, "vit", arch_kwargs={"heads": 5})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `vit`: bad value for `patch`",
-    "a divisor of the size, 224",
-    "15",
-    "correct `patch` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def patches_that_do_not_divide_the_size(folder):
-    build(folder, "vit", arch_kwargs={"patch": 15})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `lenet`: bad value for `padding`",
-    "a whole number, at most 16",
-    "17",
-    "correct `padding` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_padding_too_large(folder):
-    build(folder, "lenet", arch_kwargs={"convolutions": [], "layers": [], "padding": 17})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `linear_stack`: bad value for `layers`",
-    "a list of one to 256 layers",
-    "[]",
-    "correct `layers` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def no_layers(folder):
-    build(folder, "linear_stack", arch_kwargs={"layers": []})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `linear_stack`: bad value for `layers`",
-    "a name and 3 numbers for each layer",
-    "['0', 4]",
-    "correct `layers` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_layer_without_its_numbers(folder):
-    build(folder, "linear_stack", arch_kwargs={"layers": [["0", 4]]})
-
-
-@WRONG.misused(
-    "DIR/model.safetensors: built-in architecture `linear_stack`: bad value for `layers`",
-    "names that a module can have",
-    "\"attribute 'forward' already exists\"",
-    "correct `layers` in --arch-kwargs, or in `model.kwargs` of the spec.",
-)
-def a_name_that_no_module_can_have(folder):
-    build(folder, "linear_stack", arch_kwargs={"layers": [["forward", 4, 3, True]]})
+def a_file_that_is_no_python(folder):
+    (folder / "typo.py").write_text("def build(:")
+    build(folder, f"{folder}/typo.py:build")
 
 
 # --- weights -------------------------------------------------------------------------------------------------------

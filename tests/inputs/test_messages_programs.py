@@ -132,6 +132,18 @@ def a_program_exported_in_training_mode(folder):
     load_checkpoint(folder / "model.pt2", trust="code")
 
 
+@WRONG.refused(
+    "DIR/model.pt2: the program was exported in training mode, and that cannot be changed afterwards",
+    "a program exported after model.eval()",
+    "aten.batch_norm.default with training=True at `batch_norm`",
+    "export the model again: torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2').",
+)
+def statistics_of_a_program_exported_in_training_mode(folder):
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).train()
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 3),)), folder / "model.pt2")
+    load_checkpoint(folder / "model.pt2", trust="code")
+
+
 # --- TorchScript ---------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +186,7 @@ def a_tensor_larger_than_its_storage(folder):
 )
 def code_that_does_not_compile(folder):
     with zipfile.ZipFile(io.BytesIO(written("script"))) as file:
-        name = next(name for name in file.namelist() if name.endswith("linear.py"))
+        name = next(name for name in file.namelist() if "/code/" in name)
     changed(folder, "script", **{name.partition("/")[2]: b"class Linear(:"})
 
 
@@ -326,3 +338,16 @@ def a_description_larger_than_its_weights(folder):
 )
 def weights_of_another_model(folder):
     described(folder, num_hidden_layers=0)
+
+
+@WRONG.refused(
+    "DIR/model: its weights do not fit ViTForImageClassification (transformers)",
+    "the same names and shapes in the file and in the model",
+    "7 missing from the checkpoint: classifier.bias, classifier.weight, vit.embeddings.cls_token, "
+    "vit.embeddings.patch_embeddings.projection.bias, vit.embeddings.patch_embeddings.projection.weight, "
+    "vit.embeddings.position_embeddings, vit.layernorm.bias\n"
+    "            1 of another shape: ('vit.layernorm.weight', torch.Size([8]), torch.Size([16]))",
+    "correct the architecture's arguments, or give the architecture the checkpoint was trained with.",
+)
+def weights_of_another_size(folder):
+    described(folder, num_hidden_layers=0, hidden_size=16)
