@@ -124,7 +124,7 @@ def described_model(path: Path, config: dict[str, object]) -> Described:
         model.register_forward_hook(_logits)
         said = {"missing_keys": "missing from the checkpoint", "unexpected_keys": "unknown to the model"}
         said |= {"mismatched_keys": "of another shape", "error_msgs": "not loaded"}
-        return model, {words: sorted(map(str, info[key])) for key, words in said.items() if info.get(key)}
+        return model, {words: sorted(map(_differing, info[key])) for key, words in said.items() if info.get(key)}
 
     return Described(empty, load)
 
@@ -142,6 +142,13 @@ def _building(path: Path, name: str) -> Iterator[None]:
             found=quote(error),
             remedy="correct config.json, or give the architecture with --arch.",
         ) from error
+
+
+def _differing(entry: object) -> str:
+    """A name, or `name (file (8,), model (16,))` where the library tells two shapes beside it."""
+    if isinstance(entry, tuple) and len(entry) == 3:
+        return f"{entry[0]} (file {tuple(entry[1])}, model {tuple(entry[2])})"
+    return str(entry)
 
 
 def _logits(module: nn.Module, inputs: Any, output: Any) -> Any:
