@@ -183,7 +183,7 @@ def _require_no_code(path: Path, config: dict[str, object]) -> None:
             remedy="audit the model as it was before it was quantized.",
         )
     kernels = [key for key, value in config.items() if "attn_implementation" in key and "/" in str(value)]
-    asked = [key for key in ("auto_map",) if key in config] + kernels
+    asked = [key for key in config if key == "auto_map" or key in kernels]
     if asked:
         raise RefusedError(
             f"{path}: its config.json asks for code that is not part of transformers; it was not run",
