@@ -1,20 +1,16 @@
 """Directories written by transformers: built by the library's own classes, filled strictly, and scored."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from torch import nn
 
 from spectral_audit.audit import Request, audit
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.architectures.architecture import build_model
-from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint, load_checkpoint
+from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint
 from spectral_audit.inputs.checkpoints.huggingface import described_model
-from spectral_audit.inputs.spec import ModelSpec
 from tests.inputs.test_formats import figures
 
 NET = """
@@ -46,11 +42,6 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def build(path: Path) -> nn.Module:
-    options = {"spec_dir": None, "arch": None, "arch_kwargs": {}, "trust": "none"}
-    return build_model(load_checkpoint(path), ModelSpec(), **options).model
-
-
 def test_a_directory_gives_the_report_of_its_state_dict(folder):
     spec = folder / "audit.yaml"
     found = audit(Request(checkpoint=folder / "model", spec=spec))
@@ -62,35 +53,6 @@ def test_a_directory_gives_the_report_of_its_state_dict(folder):
     inspection = inspect_checkpoint(folder / "model")
     assert inspection.parameters == found.model.parameters
     assert inspection.sha256 == found.model.sha256
-
-
-def changed(folder: Path, tmp_path: Path, **config: object) -> Path:
-    for file in (folder / "model").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    known = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(known | config))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "asks for code that is not part of transformers"),
-        ({"_attn_implementation": "someone/kernel"}, "asks for code that is not part of transformers"),
-        ({"architectures": ["Evil"]}, "has no such architecture"),
-        ({"architectures": ["AutoModel"]}, "has no such architecture"),
-        ({"model_type": "evil"}, "its architecture cannot be built"),
-        ({"hidden_size": 16}, "its weights do not fit ViTForImageClassification"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
-        ({"hidden_size": 1 << 20, "intermediate_size": 1 << 20}, "bytes for"),
-        ({"num_hidden_layers": "many"}, "its architecture cannot be built"),
-    ],
-)
-def test_a_description_that_does_not_fit_is_refused(folder, tmp_path, config, said):
-    with pytest.raises(RefusedError) as caught:
-        build(changed(folder, tmp_path, **config))
-    assert said in str(caught.value)
-    assert str(tmp_path) in caught.value.message
 
 
 def test_without_the_library_the_message_names_the_extra(folder, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.results import Finding
 
 _PART = 32
@@ -109,8 +109,7 @@ def _embedding(model: nn.Module, tokens: Tensor) -> tuple[str, nn.Embedding]:
             raise RefusedError(
                 "the model does not run on these tokens",
                 expected="tokens (n, length) below the size of its embedding",
-                found=f"tokens {tuple(row.shape[1:])} up to {int(row.max())}; {type(error).__name__}: "
-                f"{' '.join(str(error).split())[:160]}",
+                found=f"tokens {tuple(row.shape[1:])} up to {int(row.max())}; {quote(error)}",
                 remedy="check the vocabulary and the architecture.",
             ) from error
     if len(seen) != 1 or seen[0] == "":
