@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("linalg",),
     ("index",),
     ("inputs",),
-    ("losses", "memory", "regularizers"),
+    ("losses", "memory", "fusion", "regularizers"),
     ("subject",),
     ("sweep",),
     ("lenses",),
