@@ -78,13 +78,13 @@ def _inputs(table: Table, held: Array) -> str:
     assert few is not None and many is not None
     return (
         f"*Input noise.* Of the held-out models {few.n} lose fewer than {_FEW:.0%} of their decisions, and among them "
-        f"the axis ranks little: ρ = {shown(few)}; among the other {many.n} it is {shown(many)}. Few flips are a matter "
-        "of the few samples beside the boundary, of which 96 and 256 samples hold few, and which the median margin does "
-        "not describe; the levels of this noise agree with each other less than those of the other two damages (last "
-        "column). The data sets differ as well: places by damage less places by the axis are, on average, "
-        f"{moved}. With two classes all of the change of the outputs is along the one boundary there is; with ten it is "
-        "spread over nine directions, which the axis does not count. On the tuning half dividing by √(C − 1) was the "
-        "best of the candidates below; what it is worth held out stands there."
+        f"the axis ranks little: ρ = {shown(few)}; among the other {many.n} it is {shown(many)}. Few flips are a "
+        "matter of the few samples beside the boundary, of which 96 and 256 samples hold few, and which the median "
+        "margin does not describe; the levels of this noise agree with each other less than those of the other two "
+        "damages (last column). The data sets differ as well: places by damage less places by the axis are, on "
+        f"average, {moved}. With two classes all of the change of the outputs is along the one boundary there is; with "
+        "ten it is spread over nine directions, which the axis does not count. On the tuning half dividing by √(C − 1) "
+        "was the best of the candidates below; what it is worth held out stands there."
     )
 
 
@@ -98,8 +98,8 @@ def _explanations(table: Table, held: Array) -> str:
     score = correlation(table, "attribution.score_worst", "attacked.0.1", held)
     assert smooth is not None
     return (
-        f"*Attacked explanations.* The condition number of the first order, ‖A‖₂X/‖a‖, exists for the {smooth.n} smooth "
-        f"models and ranks their attacked drift with ρ = {shown(smooth)} at 0.03 X and {shown(further)} at 0.1 X. "
+        f"*Attacked explanations.* The condition number of the first order, ‖A‖₂X/‖a‖, exists for the {smooth.n} "
+        f"smooth models and ranks their attacked drift with ρ = {shown(smooth)} at 0.03 X and {shown(further)} at 0.1 X. "
         "Piecewise-linear models have A = 0 almost everywhere, which is not stability: their figure is the secant at "
         f"a finite radius, and it is about that radius. At 0.03 X the secant of 0.1 X has {shown(near)}. The worst "
         f"attribution score, which takes the worst radius, has {shown(score)} at 0.1 X."
