@@ -100,7 +100,7 @@ def _explanations(table: Table, held: Array) -> str:
     return (
         f"*Attacked explanations.* The condition number of the first order, ‖A‖₂X/‖a‖, exists for the {smooth.n} "
         f"smooth models and ranks their attacked drift with ρ = {shown(smooth)} at 0.03 X and {shown(further)} at "
-        "0.1 X. Piecewise-linear models have A = 0 almost everywhere, which is not stability: their figure is the secant "
-        f"at a finite radius, and it is about that radius. At 0.03 X the secant of 0.1 X has {shown(near)}. The worst "
-        f"attribution score, which takes the worst radius, has {shown(score)} at 0.1 X."
+        "0.1 X. Piecewise-linear models have A = 0 almost everywhere, which is not stability: their figure is the "
+        f"secant at a finite radius, and it is about that radius. At 0.03 X the secant of 0.1 X has {shown(near)}. "
+        f"The worst attribution score, which takes the worst radius, has {shown(score)} at 0.1 X."
     )
