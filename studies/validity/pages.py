@@ -21,6 +21,7 @@ def page(table: Table) -> str:
     blocks = [
         "# What the score predicts, and what it does not",
         _opening(table),
+        _short(table),
         "![the three claims](validity.svg)",
         _claims(findings(table)),
         *why(table),
@@ -52,6 +53,34 @@ def _opening(table: Table) -> str:
         f"are of one half of the zoo, {held} models chosen by a hash of their names before any was trained; what had "
         "to be chosen was chosen on the other half. `make validity DATA=FOLDER` runs it all; this page is computed "
         "from [the raw table](../studies/validity/zoo.csv)."
+    )
+
+
+def _short(table: Table) -> str:
+    """What it comes to, in five sentences."""
+    held = table.where(half="held-out")
+
+    def rho(quantity: str, damage: str) -> str:
+        found = correlation(table, quantity, damage, held)
+        return "–" if found is None else f"{found.value:.2f}"
+
+    weights = ", ".join(f"{DAMAGES[d]} {rho('weights.typical', d)}" for d in ("shaken", "rounded.4", "rounded.3"))
+    pruned = ", ".join(rho("weights.typical", f"pruned.{share}") for share in ("0.3", "0.6", "0.8"))
+    return "\n".join(
+        [
+            f"- Weights axis, typical: {weights}; pruning 30, 60, 80 % {pruned}.",
+            f"- Input axis: typical, random input noise {rho('input.typical', 'noise')}, common corruptions "
+            f"{rho('input.typical', 'corrupted')}; worst, L2-PGD {rho('input.worst', 'pgd')}.",
+            "- Explanations: the searched condition number, attacked drift "
+            f"{rho('secant.worst', 'attacked.0.1')}; the axes and the index say little about it (GMSI "
+            f"{rho('gmsi.typical', 'attacked.0.1')}).",
+            f"- The largest stable step is a matter of plain curvature: ‖H‖₂ {rho('raw.hessian', 'fine-tuning')}, the "
+            f"relative curvature axis {rho('curvature.worst', 'fine-tuning')}, GMSI "
+            f"{rho('gmsi.typical', 'fine-tuning')}.",
+            "- One number is not enough: typical GMSI follows the weights axis, and has "
+            f"{rho('gmsi.typical', 'noise')} with input noise. Rounding to 8 bits flips too few decisions to rank "
+            f"({rho('weights.typical', 'rounded.8')}).",
+        ]
     )
 
 
