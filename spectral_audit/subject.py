@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -51,7 +51,7 @@ class Subject:
     memory: int
     saved: int = 0
     channels_last: bool = False
-    fused: tuple[Fused, ...] = ()
+    fused: Fused = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -68,8 +68,7 @@ class Subject:
 
     def forward_fused(self, x: Tensor) -> Tensor:
         """The same to rounding, with norms folded into convolutions that are faster to differentiate, up to twice."""
-        with fused(self.model, self.fused):
-            return self.forward(x.contiguous(memory_format=self._layout))
+        return outputs_2d(fused(self.model, self.fused, x.contiguous(memory_format=self._layout)))
 
     def leaf(self, x: Tensor) -> Tensor:
         """A copy of `x` to differentiate by, in the faster layout."""

@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("linalg",),
     ("index",),
     ("inputs",),
+    ("functions",),
     ("losses", "memory", "fusion"),
     ("subject",),
     ("sweep",),
