@@ -40,6 +40,8 @@ def together(command: Callable[[Ranks], None]) -> None:
     if rank:
         # Not the descriptor: what a library says before it takes the process down goes on to standard error.
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 — open to the end
+    if not os.environ.get("SPECTRAL_AUDIT_DEBUG"):
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the first process says what has happened
     ranks, store = _join(rank, size, local)
     failures = _Failures(store, rank)
     threading.Thread(target=failures.watch, daemon=True).start()

@@ -46,8 +46,8 @@ def other():
     net.register_forward_hook(lambda module, args, out: out * (1 + module.shift))
     return net
 """
-# Far inside of what the report states: Lanczos values are known to 1e-3.
-TOLERANCE = 1e-4
+# Far inside of what the report states: Lanczos values are known to 1e-3. What is zero but for rounding is zero.
+TOLERANCE, ZERO = 1e-4, 1e-9
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +106,12 @@ def differences(one: object, other: object, path: str = "") -> list[str]:
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         if one and all(isinstance(v, float | int) for v in [*one, *other]):
             a, b = np.array(one, dtype=float), np.array(other, dtype=float)
-            far = np.abs(a - b).max() > TOLERANCE * np.abs(a).max()
+            far = np.abs(a - b).max() > TOLERANCE * np.abs(a).max() + ZERO
             return [f"{path}: {one} {other}"] if far else []
         pairs = enumerate(zip(one, other, strict=True))
         return [found for k, (a, b) in pairs for found in differences(a, b, f"{path}[{k}]")]
     if isinstance(one, float | int) and isinstance(other, float | int):
-        return [] if abs(one - other) <= TOLERANCE * max(abs(one), abs(other)) else [f"{path}: {one} {other}"]
+        return [] if abs(one - other) <= TOLERANCE * max(abs(one), abs(other)) + ZERO else [f"{path}: {one} {other}"]
     return [] if one == other else [f"{path}: {one} {other}"]
 
 
@@ -128,12 +128,9 @@ def test_two_processes_find_what_one_finds(folder, cli, net, more):
     shared = [finding for finding in two["findings"] if finding["code"] == "engine.ranks"]
     assert [finding["message"][:11] for finding in shared] == ["2 processes"]
     two["findings"].remove(shared[0])
-    backward = one["cost"].pop("backward_passes"), two["cost"].pop("backward_passes")
-    assert backward[0] == backward[1]
-    for kept in ("hessian_products", "attribution_gradients"):
-        assert one["cost"][kept] == two["cost"][kept]
-    one["cost"] = two["cost"] = {}
-    # ‖∇L‖ and the step that follows from it are written with three digits.
+    for report in (one, two):
+        report["cost"] = {key: value for key, value in report["cost"].items() if isinstance(value, int)}
+        report["cost"].pop("peak_memory")
     assert differences(one, two) == []
 
 
