@@ -18,7 +18,7 @@ from typing import Any
 from spectral_audit import __version__
 from spectral_audit.batch.jobs import Job
 from spectral_audit.batch.ledger import Entry
-from spectral_audit.batch.work import THREADS
+from spectral_audit.batch.work import thread_variables
 from spectral_audit.errors import UsageError
 
 # How often Ray runs a task again whose process died: a model that takes its process down does so each time.
@@ -52,7 +52,7 @@ class RayCluster:
         from ray.util.queue import Queue
 
         started = Queue(actor_options={"num_cpus": 0})
-        environment = {"env_vars": dict.fromkeys(THREADS, str(self.threads))}
+        environment = {"env_vars": thread_variables(self.threads)}
         task = self._ray.remote(_audit_one).options(
             num_cpus=self.threads, num_gpus=self._gpus, max_retries=_RETRIES, runtime_env=environment
         )

@@ -17,7 +17,7 @@ from typing import Protocol
 from spectral_audit.batch.jobs import Job
 from spectral_audit.batch.ledger import Entry
 
-THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
+_THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Budget:
         gpus = 0 if device == "cpu" else count_gpus()
         chosen = workers or gpus or max(1, cores // 2)
         return Budget(chosen, max(1, cores // chosen), gpus, timeout)
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """The environment of a worker of so many threads.
+
+    They sleep where they wait for each other: with fewer cores free than threads, a small audit whose threads spin
+    takes 36 s instead of 0.2 s.
+    """
+    return dict.fromkeys(_THREADS, str(threads)) | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
 def count_gpus() -> int:
@@ -122,8 +131,7 @@ class Pool:
 
     def _start(self, slot: int) -> subprocess.Popen[str] | None:
         """A new worker with its share of threads, and a device of its own where there are several."""
-        threads = str(self._budget.threads)
-        environment = os.environ | dict.fromkeys(THREADS, threads)
+        environment = os.environ | thread_variables(self._budget.threads)
         if self._budget.gpus > 1:
             names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self._budget.gpus)))).split(",")
             environment["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)].strip()
