@@ -17,7 +17,7 @@ from typing import Protocol
 from spectral_audit.batch.jobs import Job
 from spectral_audit.batch.ledger import Entry
 
-_THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
