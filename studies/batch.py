@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 SPEC = "model: {builder: mlp, kwargs: {inputs: 4, hidden: [8], outputs: 3}}\ndata: {path: probe.npz}\nsample: {n: 16}\n"
-# Large enough for the audit, and not the start of a process, to fill the time.
+# Audits of a fraction of a second with 64 samples, of some seconds with 256.
 LARGER = (
     "model: {{builder: mlp, kwargs: {{inputs: 64, hidden: [128, 128], outputs: 10}}}}\n"
     "data: {{path: probe.npz}}\nsample: {{n: {samples}}}\n"
