@@ -47,12 +47,14 @@ def together(command: Callable[[Ranks], None]) -> None:
     threading.Thread(target=failures.watch, daemon=True).start()
     try:
         command(ranks)
-    except typer.Exit:
-        raise
+        _part()
+    except (typer.Exit, BrokenPipeError):
+        raise  # the first process has said all there is to say, or nobody listens any more
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 — every way to end is told to the others
         message, code = ending(error)
         failures.end(message, code)
-    failures.over.set()
+    finally:
+        failures.over.set()
 
 
 def _join(rank: int, size: int, local: int) -> tuple[Ranks, Any]:
@@ -80,6 +82,12 @@ def _join(rank: int, size: int, local: int) -> tuple[Ranks, Any]:
     sharing = -(-local // gpus) if gpus else local
     # A connection of its own: an exchange may wait on the other one.
     return Ranks(rank, size, sharing, "cuda" if backend == "nccl" else "cpu"), met.clone()
+
+
+def _part() -> None:
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
 
 
 class _Failures:
