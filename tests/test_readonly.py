@@ -91,6 +91,6 @@ def test_reports_verdicts_and_tables_have_nowhere_to_go(bound, cli, zoo, closed,
     refused(bound("score", zoo / "step-0.pt", "-o", closed), str(closed))
     refused(bound("gate", saved, "--require", "gmsi.typical>=0", "-o", closed / "verdict.xml"), str(closed))
     refused(bound("leaderboard", "--ledger", tmp_path / "a.db", "--export", closed / "table.csv"), "table.csv")
-    refused(bound("init", zoo / "step-0.pt", "-o", closed / "audit.yaml"), "audit.yaml")
+    refused(bound("init", zoo / "step-0.pt", "--data", zoo / "probe.npz", "-o", closed / "audit.yaml"), "audit.yaml")
     assert [path.name for path in closed.iterdir()] == ["table.csv"]
     assert (closed / "table.csv").read_text() == "what was there"
