@@ -10,9 +10,11 @@ import typer
 from spectral_audit.cli.choices import Format
 from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import guarded, with_progress
+from spectral_audit.cli.together import together
 
 if TYPE_CHECKING:
     from spectral_audit.opening import Request
+    from spectral_audit.ranks import Ranks
 
 
 @with_audit_options
@@ -28,10 +30,14 @@ def score(
     ] = None,
 ) -> None:
     """Audit a checkpoint on real data and print the report."""
-    guarded(lambda: _score(options.request(checkpoint), output_format, output, reference))
+    guarded(
+        lambda: together(lambda ranks: _score(options.request(checkpoint), output_format, output, reference, ranks))
+    )
 
 
-def _score(request: Request, output_format: Format, output: Path | None, reference: Path | None) -> None:
+def _score(
+    request: Request, output_format: Format, output: Path | None, reference: Path | None, ranks: Ranks
+) -> None:
     from rich.console import Console
 
     from spectral_audit.audit import audit
@@ -42,11 +48,13 @@ def _score(request: Request, output_format: Format, output: Path | None, referen
     from spectral_audit.reports.sheet import draw_sheet, without_picture
     from spectral_audit.reports.terminal import render_report
 
-    if output:
+    if output and ranks.rank == 0:
         require_writable(output)
     population = load_population(reference) if reference else shipped()
     sheets: list[Sheet] = []
-    report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None))
+    report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None, ranks))
+    if ranks.rank:
+        return  # the first process says it all
     report = placed(report, population)
     written: list[Path] = []
     if output:
