@@ -35,9 +35,7 @@ def score(
     )
 
 
-def _score(
-    request: Request, output_format: Format, output: Path | None, reference: Path | None, ranks: Ranks
-) -> None:
+def _score(request: Request, output_format: Format, output: Path | None, reference: Path | None, ranks: Ranks) -> None:
     from rich.console import Console
 
     from spectral_audit.audit import audit
