@@ -170,9 +170,11 @@ def _choices(found: list[Choice]) -> str:
         "another definition."
         if not better
         else "Better held out, with an interval that excludes equality: "
-        + "; ".join(f"`{c.chosen}` for {DAMAGES.get(c.target, c.target)}" for c in better)
-        + ". That is the evidence for a `gmsi/2` with these in place; `gmsi/1` stays as it is, and the per-sample "
-        "figures of saved reports give either."
+        + "; ".join(f"{c.chosen} for {label(c.current)} ({c.ahead.value:+.3f})" for c in better)
+        + ". That is the proposal for a `gmsi/2`, and all the evidence there is: small gains, the best of "
+        f"{len(found)} comparisons without a correction for their number, on damage to decisions. The curvature axis "
+        "would leave the index and stay in the report, as it ranks the largest stable step. Nothing found improves the "
+        "input axis beyond doubt. `gmsi/1` stays as it is; saved reports hold every axis, and give either."
     )
     text = (
         "Candidates: for an axis, the median over samples of each one's change over its own margin (`ratio`), the "

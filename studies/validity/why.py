@@ -83,8 +83,8 @@ def _inputs(table: Table, held: Array) -> str:
         "margin does not describe; the levels of this noise agree with each other less than those of the other two "
         "damages (last column). The data sets differ as well: places by damage less places by the axis are, on "
         f"average, {moved}. With two classes all of the change of the outputs is along the one boundary there is; with "
-        "ten it is spread over nine directions, which the axis does not count. On the tuning half dividing by √(C − 1) "
-        "was the best of the candidates below; what it is worth held out stands there."
+        "ten it is spread over nine directions, which the axis does not count: on the tuning half the best candidate "
+        "below divides by √(C − 1). Held out its gain is not beyond doubt."
     )
 
 
