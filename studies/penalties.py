@@ -47,6 +47,7 @@ class Setting:
     activation: str
     penalties: dict[str, tuple[float, ...]]
     probe: int = 60
+    classes: int | None = None
     lr: float = 5e-3
 
 
@@ -64,7 +65,7 @@ SETTINGS = {
     "mnist": Setting("mnist", 2000, 5, "gelu", _SMOOTH),
     "mnist-relu": Setting("mnist", 2000, 5, "relu", _KINKED),
     "cifar10": Setting("cifar10", 3000, 6, "gelu", _SMOOTH),
-    "cifar100": Setting("cifar100", 3000, 6, "gelu", _SMOOTH, probe=100),
+    "cifar100": Setting("cifar100", 1600, 8, "gelu", _SMOOTH, classes=20),
 }
 IMAGES = {"mnist": {"channels": 1, "size": 28}, "cifar10": {"channels": 3, "size": 32}}
 IMAGES["cifar100"] = IMAGES["cifar10"]
@@ -96,13 +97,14 @@ def runs(names: list[str], seeds: int) -> list[Run]:
 
 
 @cache
-def images(name: str, folder: Path, samples: int) -> Data:
-    return load(name, folder, train=samples)
+def images(setting: str, folder: Path) -> Data:
+    chosen = SETTINGS[setting]
+    return load(chosen.data, folder, train=chosen.train, classes=chosen.classes)
 
 
 def fitted(run: Run, setting: Setting, folder: Path) -> tuple[nn.Module, Tensor, Tensor, float]:
     """The trained net, its probe set, and its accuracy on the whole test part."""
-    data = images(setting.data, folder, setting.train)
+    data = images(run.setting, folder)
     torch.manual_seed(run.seed)
     options = {**IMAGES[setting.data], "width": 4, "hidden": 32, "activation": setting.activation}
     model = FAMILIES["cnn"](outputs=data.classes, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,18 +49,33 @@ class Data:
     source: Source
 
 
-def load(name: str, folder: Path | None, *, train: int | None = None, test: int | None = None) -> Data:
+def load(
+    name: str, folder: Path | None, *, train: int | None = None, test: int | None = None, classes: int | None = None
+) -> Data:
     """A set of `SOURCES` from a folder of npz files (what scikit-learn ships needs none), `train` and `test` samples.
 
-    Fewer than all are the first of every class, in file order.
+    Fewer than all are the first of every class, in file order; `classes` keeps the first of them only.
     """
     source = SOURCES[name](folder)
+    source = source if classes is None else _first_classes(source, classes)
     classes = len(source.classes)
     parts: list[Tensor] = []
     for x, y, size in ((source.x_train, source.y_train, train), (source.x_test, source.y_test, test)):
         index = balanced(y, -(-size // classes)) if size is not None else slice(None)
         parts += [source.prepare(x[index]), torch.from_numpy(y[index]).long()]
     return Data(name, *parts, classes, source)
+
+
+def _first_classes(source: Source, classes: int) -> Source:
+    trained, tested = source.y_train < classes, source.y_test < classes
+    return replace(
+        source,
+        x_train=source.x_train[trained],
+        y_train=source.y_train[trained],
+        x_test=source.x_test[tested],
+        y_test=source.y_test[tested],
+        classes=source.classes[:classes],
+    )
 
 
 def train(

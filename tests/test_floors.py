@@ -17,10 +17,10 @@ ROOT = Path(spectral_audit.__file__).parent
 # From the ground up: a module may import from the floors below its own, and from its own folder.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "estimates"),
-    ("explanations",),
+    ("explanations", "advice"),
     ("results",),
     ("linalg",),
-    ("index",),
+    ("index", "advising"),
     ("inputs",),
     ("losses", "memory", "regularizers"),
     ("subject",),
@@ -44,7 +44,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 # What these may import besides themselves: narrower than their floor.
 NARROW: dict[str, set[str]] = {
     "explanations": {"estimates"},
-    "results": {"estimates", "explanations"},
+    "advice": {"estimates"},
+    "results": {"estimates", "explanations", "advice"},
+    "advising": {"advice", "results"},
     "linalg": {"results"},
     "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
@@ -53,7 +55,7 @@ NARROW: dict[str, set[str]] = {
     "index": {"results", "linalg"},
     "comparison": {"errors", "results", "index", "linalg"},
     "gate": {"errors", "results", "index", "comparison"},
-    "reports": {"", "errors", "results", "explanations", "comparison", "gate"},
+    "reports": {"", "errors", "results", "explanations", "advice", "comparison", "gate"},
 }
 LIGHT = (
     "errors",
