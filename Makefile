@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage growth fuzz batch-study gates sample-models clean
+.PHONY: demo test lint types bench coverage growth fuzz batch-study gates penalties penalty-costs sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -47,6 +47,14 @@ batch-study: $(VENV)/.installed
 gates: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors --n 300 --output build/pool
 	$(BIN)/python studies/gates.py build/pool/report.json --output docs/gates.md
+
+# Needs a folder with mnist.npz, cifar10.npz and cifar100.npz: make penalties DATA=folder
+penalties: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[studies]'
+	OMP_NUM_THREADS=1 $(BIN)/python studies/penalties.py --data $(DATA) --output docs/penalties.md
+
+penalty-costs: $(VENV)/.installed
+	$(BIN)/python studies/penalty_costs.py --output docs/regularizers.md
 
 sample-models: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[train]'

@@ -71,6 +71,15 @@ IMAGES = {"mnist": {"channels": 1, "size": 28}, "cifar10": {"channels": 3, "size
 IMAGES["cifar100"] = IMAGES["cifar10"]
 
 
+def sizes(setting: Setting) -> str:
+    """What a setting trains, on how much, for how long."""
+    if not setting.data:
+        return f"{setting.train:,} samples of six normal features and noise; R² on {quadratic.SAMPLES[1]}"
+    of = f" of {setting.classes} classes" if setting.classes else ""
+    net = f"CNN of two convolutions and two linear layers, {setting.activation}"
+    return f"{setting.train:,} images{of}, {setting.epochs} epochs; {net}; audited on {setting.probe}"
+
+
 @dataclass(frozen=True)
 class Run:
     """One training: a setting, a penalty or none (''), its strength, and the seed of everything."""
@@ -194,7 +203,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    write(collect(runs(asked.only, asked.seeds), asked.data, asked.records), asked.output)
+    rows = collect(runs(asked.only, asked.seeds), asked.data, asked.records)
+    write(rows, {name: sizes(setting) for name, setting in SETTINGS.items()}, asked.output)
 
 
 if __name__ == "__main__":
