@@ -249,7 +249,7 @@ def introduction(rows: list[Row], sizes: dict[str, str]) -> list[str]:
 The claim under test: *modest spectral regularisation improves attribution stability substantially even when global
 spectral summaries change little*. `make penalties DATA=folder` trains small nets without and with penalties
 (`spectral_audit.regularizers`), from the same start and in the same order of batches, and audits them on held-out
-samples: {len(rows)} runs, {minutes:.0f} minutes of one core. Every run's figures stand in [penalties.csv](penalties.csv).
+samples: {len(rows)} runs, {minutes:.0f} minutes of one core, with all their figures in [penalties.csv](penalties.csv).
 Strengths were chosen on another seed; what the claim's words mean was fixed before the runs:
 
 - *modest*: at most {100 * MODEST:g} point of accuracy (of 100·R² in regression) is lost in the mean;
@@ -269,7 +269,7 @@ few seeds they are wide, and an interval that holds zero proves nothing either w
         "",
         "![change of drift over change of GMSI](penalties.svg)",
         "",
-        f"Squares are the stronger setting of each penalty. Grey: GMSI typical changes by less than {100 * LITTLE:g} %.",
+        f"Squares: the stronger setting of each penalty. Grey: GMSI typical changes by less than {100 * LITTLE:g} %.",
         f"Green: the drift falls by more than {100 * SUBSTANTIAL:g} %. The claim is about where the bands cross.",
         "",
         "## Where the claim holds",

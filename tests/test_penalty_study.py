@@ -1,4 +1,4 @@
-"""The study of penalties: its closed form, a tiny part of it run twice, and the published page from the published data."""
+"""The study of penalties: its closed form, a tiny part of it run twice, and its page from the published figures."""
 
 import csv
 import json

@@ -12,7 +12,7 @@ def remedy_text(advice: Advice) -> str:
         return "No axis binds."
     calls = " or ".join(f"regularizers.{call}" for call in advice.penalties)
     carried = ", ".join(f"{carrier.name} {percent(carrier.share)}" for carrier in advice.carriers)
-    return f"{calls} lowers the axis {advice.axis}" + (f"; carried by {carried}" if carried else "")
+    return f"{calls} acts on the axis {advice.axis}" + (f"; carried by {carried}" if carried else "")
 
 
 def step_text(steps: StepLimits) -> str:
