@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,8 @@ def fitted(run: Run, setting: Setting, folder: Path) -> tuple[nn.Module, Tensor,
 
 def fitted_quadratic(run: Run, setting: Setting) -> tuple[nn.Module, Tensor, Tensor, float]:
     """The same for quadratic regression; the figure of merit is R²."""
-    data = quadratic.problem(run.seed)
-    x, y = data.x_train[: setting.train], data.y_train[: setting.train]
+    data = quadratic.problem(run.seed, setting.train)
+    x, y = data.x_train, data.y_train
     shown = Data("quadratic", x, y, data.x_test, data.y_test, 1, None)  # type: ignore[arg-type]  # not from a source
     penalty = make_penalty(run.penalty, run.strength, shown, run.seed, softmax=False) if run.penalty else None
     torch.manual_seed(run.seed)
@@ -150,7 +150,7 @@ def perform(run: Run, setting: Setting, folder: Path | None) -> dict[str, Any]:
     row = {"setting": run.setting, "penalty": run.penalty, "strength": run.strength, "seed": run.seed}
     row |= {"accuracy": figure, **figures(found)}
     if run.setting == "quadratic":
-        data = replace(quadratic.problem(run.seed), x_train=quadratic.problem(run.seed).x_train[: setting.train])
+        data = quadratic.problem(run.seed, setting.train)
         exact = quadratic.known(data, x, y, run.penalty or None, run.strength)
         row |= {f"known.{name}": value for name, value in exact.items()}
     seconds = {"train_seconds": trained - start, "seconds": time.process_time() - start}

@@ -49,8 +49,8 @@ class Problem:
     y_test: Tensor
 
 
-def problem(seed: int) -> Problem:
-    """The teacher's curvature is as large as its slope; a tenth of the targets' variance is noise."""
+def problem(seed: int, samples: int = SAMPLES[0]) -> Problem:
+    """A random teacher's data, the first `samples` of the training part; a tenth of the targets' variance is noise."""
     generator = torch.Generator().manual_seed(1000 + seed)
     theta = torch.randn(len(_PAIRS) + D, 1, generator=generator) / math.sqrt(D)
     parts = []
@@ -58,7 +58,7 @@ def problem(seed: int) -> Problem:
         x = torch.randn(size, D, generator=generator)
         clean = features(x) @ theta
         parts += [x, clean + clean.std() / 3 * torch.randn(size, 1, generator=generator)]
-    return Problem(*parts)
+    return Problem(parts[0][:samples], parts[1][:samples], *parts[2:])
 
 
 def slopes(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from studies import penalties, quadratic
 from studies.penalties import SETTINGS, Run, collect, perform, runs, sizes
 from studies.penalties_page import Change, Group, interval, page
+from studies.training import PENALTIES, Data, make_penalty, train
 
 DOCS = Path(__file__).parents[1] / "docs"
 TINY = replace(SETTINGS["quadratic"], train=200, epochs=3, probe=12)
@@ -68,6 +69,18 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert rows[0] == {"marked": True}
     assert rows[1]["penalty"] == "jacobian_frobenius"
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".json"]
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_every_penalty_by_name_is_a_number_that_trains_a_classifier(name):
+    x, y = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    data = Data("noise", x, y, x, y, 3, None)  # type: ignore[arg-type]  # not from a source
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    before = model[0].weight.detach().clone()
+    train(model, data, epochs=1, batch=3, penalty=make_penalty(name, 0.1, data))
+    assert model[0].weight.isfinite().all()
+    assert not torch.equal(model[0].weight, before)
 
 
 def test_student_interval_of_three_known_values():
