@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.inputs import families
+from spectral_audit.inputs.architectures import families
 
 CLASSES = 10
 

@@ -92,22 +92,12 @@ def max_sensitivity(p: Problem) -> Run:
     return run
 
 
-def _hessian(p: Problem, name: str, **keywords: Any) -> tuple[Any, Any]:
-    subject, study, function = _subject(p), _need("sweep", "study"), _need("lenses.standalone", name)
-
-    def call() -> Any:
-        plan = study(subject, torch.Generator().manual_seed(p.seed))
-        return function(subject, plan, generator=torch.Generator().manual_seed(p.seed), **keywords)
-
-    return call, subject
-
-
 def top_eigenvalues(p: Problem) -> Run:
     """The five largest eigenvalues of the Hessian to 1e-3."""
-    call, _ = _hessian(p, "top_eigenvalues", count=5, tolerance=1e-3)
+    subject, function = _subject(p), _need("lenses.standalone", "top_eigenvalues")
 
     def run() -> Any:
-        found = call()
+        found = function(subject, count=5, tolerance=1e-3, generator=torch.Generator().manual_seed(p.seed))
         values = torch.as_tensor(found.values, dtype=torch.float64)
         return lambda: Outcome({"values": values, "by": "LA"}, {"products": found.products})
 
@@ -116,10 +106,11 @@ def top_eigenvalues(p: Problem) -> Run:
 
 def trace(p: Problem) -> Run:
     """The trace of the Hessian with its standard error."""
-    call, _ = _hessian(p, "hessian_trace")
+    subject, study, function = _subject(p), _need("sweep", "study"), _need("lenses.standalone", "hessian_trace")
 
     def run() -> Any:
-        found = call()
+        generator = torch.Generator().manual_seed(p.seed)
+        found = function(subject, study(subject, generator), generator=generator)
         return lambda: Outcome(float(found.trace), {"stderr": float(found.stderr)})
 
     return run
@@ -127,10 +118,10 @@ def trace(p: Problem) -> Run:
 
 def density(p: Problem, steps: int) -> Run:
     """Nodes and weights of one probe's quadrature."""
-    call, _ = _hessian(p, "hessian_density", steps=steps, probes=1)
+    subject, function = _subject(p), _need("lenses.standalone", "hessian_density")
 
     def run() -> Any:
-        found = call()
+        found = function(subject, steps=steps, probes=1, generator=torch.Generator().manual_seed(p.seed))
         nodes = torch.cat([run.nodes for run in found.runs])
         weights = torch.cat([run.weights for run in found.runs]) / len(found.runs)
         return lambda: Outcome({"nodes": nodes, "weights": weights}, {"products": found.products})

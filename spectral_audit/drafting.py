@@ -161,9 +161,9 @@ def _task(seen: _Seen) -> tuple[AuditSpec, int | None]:
 
 
 def _outputs(x: Tensor, model: nn.Module) -> int | None:
-    if not x.is_floating_point():
-        model, x, _ = from_embedding(model, x)
     try:
+        if not x.is_floating_point():
+            model, x, _ = from_embedding(model, x)
         with torch.no_grad():
             out = model(x)
     except (Exception, SystemExit):  # noqa: BLE001 (validate says why the model does not run on this data)

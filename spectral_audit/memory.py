@@ -5,9 +5,11 @@ The only module that asks the machine. The rest are pure functions of a budget i
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +23,12 @@ DEFAULT_SHARE = 0.6
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # Assumed free where the machine does not say.
 _FALLBACK = 4 * 2**30
+
+# glibc's mallopt: from which size a block gets a mapping of its own, how much may stay free at the end of the heap,
+# and by how much the heap grows; the values are C ints.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2
+_MOST = 2**31 - 1
+_kept: list[bool] = []
 
 _Result = TypeVar("_Result")
 
@@ -51,6 +59,23 @@ def free_memory(device: str) -> int:
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     known = [*_system_free(), *_control_group_free()]
     return min(known, default=_FALLBACK)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next allocation of this process, up to 2 GiB, where it can.
+
+    By default every large tensor is mapped anew from the system, page by page, and given back: on glibc this costs as
+    much as the arithmetic of a backward pass.
+    """
+    if _kept or not sys.platform.startswith("linux"):
+        return
+    _kept.append(True)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    for parameter, value in ((_MMAP_THRESHOLD, _MOST), (_TRIM_THRESHOLD, _MOST), (_TOP_PAD, 2**26)):
+        mallopt(parameter, value)
 
 
 def samples_within(memory: int, per_sample: int) -> int:

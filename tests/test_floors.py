@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("linalg",),
     ("index", "advising"),
     ("inputs",),
-    ("losses", "memory", "regularizers"),
+    ("losses", "memory", "fusion", "regularizers"),
     ("subject",),
     ("sweep",),
     ("lenses",),

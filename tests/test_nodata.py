@@ -265,6 +265,20 @@ def test_init_infers_what_it_can(cli, case, build, arrays, expected):
     assert checked.code == 0, checked.err
 
 
+def test_why_a_model_does_not_run_on_its_tokens_is_for_validate_to_say(cli, case):
+    build = "nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 2))"
+    (case.folder / "net.py").write_text(f"from torch import nn\ndef build():\n    return {build}\n", encoding="utf-8")
+    torch.save(eval(build, {"nn": nn}).state_dict(), case.model)
+    np.savez(case.data, x=np.array([[1, 9], [3, 4]]), y=np.array([0, 1]))
+    out, arch = case.folder / "new.yaml", ["--arch", f"{case.net}:build"]
+    assert cli("init", case.model, "--data", case.data, "-o", out, *arch).code == 0
+    ran = cli("validate", out, case.model, *arch)
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        3,
+        f"error: {case.model} on {case.data}: the model does not run on these tokens",
+    )
+
+
 def test_init_without_data_or_a_folder_to_write_to_is_a_usage_error(cli, case):
     ran = cli("init", case.model, "-o", case.folder / "new.yaml")
     assert (ran.code, ran.err) == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
@@ -53,7 +55,7 @@ def _show(value: object) -> str:
 
 def number(*, above: float = -math.inf) -> Reader:
     """A finite number or a fraction such as `8/255`, greater than `above`."""
-    limit = "" if above == -math.inf else f" greater than {above:g}"
+    limit = "" if above == -math.inf else f", greater than {above:g}"
 
     def read(value: Any, place: Place) -> float:
         error = place.wrong(f"a finite number or a fraction such as 8/255{limit}", value)
@@ -93,7 +95,7 @@ def whole(least: int) -> Reader:
 def text(value: Any, place: Place) -> str:
     """Text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise place.wrong("text", value)
+        raise place.wrong("text that is not empty", value)
     return value
 
 
@@ -108,7 +110,8 @@ def one_of(*names: str) -> Reader:
     def read(value: Any, place: Place) -> str:
         if value not in names:
             hint = nearest(value, names) if isinstance(value, str) else ""
-            raise place.wrong(" or ".join(names), value, f"{hint}." if "did you mean" in hint else "")
+            remedy = f"change `{place.key}` in that file; {hint}." if "did you mean" in hint else ""
+            raise place.wrong(" or ".join(names), value, remedy)
         return str(value)
 
     return read
@@ -145,9 +148,11 @@ def wholes(least: int) -> Reader:
 def class_numbers(value: Any, place: Place) -> dict[str, int]:
     """Class numbers by label: a mapping, or a list of labels in the order of their numbers."""
     if isinstance(value, list):
-        found = {name: number for number, name in enumerate(names(value, place))}
-        if len(found) < len(value):
-            raise place.wrong("a list with every label once", value)
+        found: dict[str, int] = {}
+        for i, name in enumerate(names(value, place)):
+            if name in found:
+                raise place.at(str(i)).wrong("a label that the list does not hold yet", name)
+            found[name] = i
         return found
     if not isinstance(value, dict) or not value:
         raise place.wrong("a mapping from labels to class numbers, or a list of labels", value)
@@ -186,14 +191,14 @@ def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
                 raise UsageError(
                     f"{place.file}: unknown key `{place.at(str(key)).key}`",
                     expected=f"one of: {', '.join(sorted(keys))}",
-                    found=_show(key),
-                    remedy=f"remove it or correct it: {nearest(str(key), keys)}",
+                    found=repr(str(key)[:60]),
+                    remedy=f"remove it or correct it; {nearest(str(key), keys)}.",
                 )
         for key in required:
             if key not in value:
                 raise UsageError(
                     f"{place.file}: `{place.at(key).key}` is missing",
-                    expected="the key, the only one without a default",
+                    expected="that key, which has no default",
                     found=f"keys {', '.join(map(str, value)) or '(none)'}",
                     remedy=f"add `{place.at(key).key}` to that file.",
                 )
@@ -203,7 +208,10 @@ def table(keys: Mapping[str, Reader], required: tuple[str, ...] = ()) -> Reader:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, made to refuse equal keys (it would keep the last) and numbers too long to print."""
+    """YAML's safe loader, made to refuse equal keys (it would keep the last) and numbers too long to print.
+
+    What cannot be a number or a date is told with its place, as all that YAML itself refuses.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -219,13 +227,22 @@ class _Loader(yaml.SafeLoader):
 
     def construct_whole(self, node: yaml.ScalarNode) -> int:
         """An integer, unless Python would refuse to print it: hexadecimal ones may be of any length."""
-        value = int(super().construct_yaml_int(node))
-        if value.bit_length() > 1024:
-            raise yaml.constructor.ConstructorError(None, None, "an integer of over 1024 bits", node.start_mark)
-        return value
+        with contextlib.suppress(ValueError):
+            value = int(super().construct_yaml_int(node))
+            if value.bit_length() <= 1024:
+                return value
+        raise yaml.constructor.ConstructorError(None, None, "no integer of up to 1024 bits", node.start_mark)
+
+    def construct_date(self, node: yaml.ScalarNode) -> datetime.date:
+        """A date that the calendar has."""
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:
+            raise yaml.constructor.ConstructorError(None, None, "no date of the calendar", node.start_mark) from None
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_date)
 
 
 def parse(path: Path) -> Any:
@@ -253,14 +270,15 @@ def parse_text(blob: bytes | str, path: Path) -> Any:
     """The YAML document in a text that came from `path`, as plain values."""
     try:
         text = blob if isinstance(blob, str) else blob.decode("utf-8-sig")
-        # A subclass of SafeLoader: it builds plain values only.
-        return yaml.load(text, Loader=_Loader)
-    # Impossible dates and numbers of thousands of digits are ValueErrors, endless nesting a RecursionError.
+        loader = _Loader(text)
+        loader.name = path.name  # it is named beside the line
+        return loader.get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        found = " ".join(str(error).split()) or type(error).__name__
+        deep = isinstance(error, RecursionError)
+        found = "lists or mappings nested too deeply" if deep else " ".join(str(error).split())
         raise UsageError(
             f"{path}: not readable as YAML",
             expected="one YAML document in UTF-8, every key once",
             found=found[:300],
-            remedy="correct the place named above.",
+            remedy="correct that place.",
         ) from None

@@ -181,12 +181,14 @@ def _methods(value: Any, place: Place) -> tuple[str, ...]:
 
 def _version(value: Any, place: Place) -> int:
     if isinstance(value, bool) or value != 1:
-        raise place.wrong("1", value, "this release reads version 1 of the spec only.")
+        raise place.wrong("1", value, "set `version: 1`, the only one that this release reads.")
     return 1
 
 
 def _columns(value: Any, place: Place) -> str | tuple[str, ...]:
-    return names(value, place) if isinstance(value, list) and value else text(value, place)
+    if isinstance(value, list) and not value:
+        raise place.wrong("the name of an array or a column, or a list of columns", value)
+    return names(value, place) if isinstance(value, list) else text(value, place)
 
 
 def _size(value: Any, place: Place) -> tuple[int, ...]:

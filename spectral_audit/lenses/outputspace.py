@@ -74,8 +74,8 @@ class InputProducts:
     def __init__(self, space: ParameterSpace, where: slice, basis: Tensor) -> None:
         subject = space.subject
         self._basis = basis
-        self._x = subject.x[where].clone().requires_grad_(True)
-        self._f = subject.forward(self._x)
+        self._x = subject.leaf(subject.x[where])
+        self._f = subject.forward_fused(self._x)
         self._u = torch.zeros_like(self._f, requires_grad=True)
         (self._g,) = torch.autograd.grad(self._f, self._x, self._u, create_graph=True, materialize_grads=True)
 
@@ -96,7 +96,7 @@ class WeightProducts:
         subject = space.subject
         self._basis, self._pieces = basis, [s.square() for s in space.split(scale)]
         self._parameters = list(space.parameters.values())
-        self._f = subject.forward(subject.x[sample : sample + 1])
+        self._f = subject.forward_fused(subject.x[sample : sample + 1])
         self._u = torch.zeros_like(self._f, requires_grad=True)
         self._g = torch.autograd.grad(self._f, self._parameters, self._u, create_graph=True, materialize_grads=True)
 

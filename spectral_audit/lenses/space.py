@@ -78,7 +78,7 @@ class ParameterSpace:
         """Gᵀc = Σ_i ∂(c_i·f_i)/∂θ (p,) for `cotangent` (n, C)."""
 
         def term(where: slice) -> Sequence[Tensor]:
-            f = (self.subject.forward(self.subject.x[where]) * cotangent[where].to(self.subject.x)).sum()
+            f = (self.subject.forward_fused(self.subject.x[where]) * cotangent[where].to(self.subject.x)).sum()
             return torch.autograd.grad(f, list(self.parameters.values()), materialize_grads=True)
 
         return self.sum(map(term, self.subject.chunks()))
@@ -88,7 +88,7 @@ class ParameterSpace:
         pieces, chosen = self.split(v), list(self.parameters.values())
         parts = []
         for where in self.subject.chunks():
-            f = self.subject.forward(self.subject.x[where])
+            f = self.subject.forward_fused(self.subject.x[where])
             u = torch.zeros_like(f, requires_grad=True)
             gradients = torch.autograd.grad(f, chosen, u, create_graph=True, materialize_grads=True)
             pairs = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
@@ -170,6 +170,6 @@ class HessianProducts:
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            loss = subject.losses(subject.forward(subject.x[where]), where).sum() / subject.n
+            loss = subject.losses(subject.forward_fused(subject.x[where]), where).sum() / subject.n
             gradients = torch.autograd.grad(loss, self._chosen, create_graph=True, materialize_grads=True)
         return float(loss.detach()), list(gradients), sum(held.values())

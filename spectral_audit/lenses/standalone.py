@@ -1,6 +1,6 @@
 """One figure at a time, without an audit: what otherwise takes a library each.
 
-Every function takes a subject (`make_subject`) and, where parameters are concerned, its `study`.
+Every function takes a subject (`make_subject`), and its `study` where single layers are told apart.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Eigenvalues:
 
 
 def top_eigenvalues(
-    subject: Subject, plan: Study, *, count: int = 5, tolerance: float = 1e-3, generator: torch.Generator
+    subject: Subject, *, count: int = 5, tolerance: float = 1e-3, generator: torch.Generator
 ) -> Eigenvalues:
     """The `count` largest eigenvalues of H, each to an error bound of `tolerance` times itself.
 
     Lanczos starts from Σ_i G_iᵀS_iα for one random α: the sum over samples stands out along the few directions that
     carry the largest eigenvalues, for the price of one gradient.
     """
-    with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
+    with parameter_space(subject, list(subject.parameters())) as space:
         products = HessianProducts(space)
         rule = top_converged(count, tolerance)
         ritz = lanczos(
@@ -120,11 +120,9 @@ class HessianDensity:
     products: int
 
 
-def hessian_density(
-    subject: Subject, plan: Study, *, steps: int, probes: int = 1, generator: torch.Generator
-) -> HessianDensity:
+def hessian_density(subject: Subject, *, steps: int, probes: int = 1, generator: torch.Generator) -> HessianDensity:
     """Stochastic Lanczos quadrature of H with `steps` nodes for each of `probes` random starts."""
-    with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
+    with parameter_space(subject, list(subject.parameters())) as space:
         products = HessianProducts(space)
         runs = [lanczos(products, space.random_vector(generator), steps=steps) for _ in range(probes)]
         return HessianDensity(tuple(quadratures(runs)), products.count)

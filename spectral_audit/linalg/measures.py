@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Measures:
-    """Scalars of one spectrum; `None` where a zero spectrum leaves them undefined."""
+    """Scalars of one spectrum; `None` where a zero spectrum, or one below its error, leaves them undefined."""
 
     trace: float
     frobenius: float
@@ -33,10 +33,10 @@ def entropy(weights: Tensor) -> Tensor:
     return torch.special.entr(p).sum(-1)
 
 
-def measures(eigenvalues: Tensor, eps: float = torch.finfo(torch.float64).eps) -> Measures:
-    """Measures of a positive semidefinite spectrum, `eigenvalues` (r,) in any order.
+def measures(eigenvalues: Tensor, error: float = 0.0) -> Measures:
+    """Measures of a positive semidefinite spectrum, `eigenvalues` (r,) in any order, each known to `error`·λmax.
 
-    Values below r·`eps`·λmax, the rounding level of the passes behind them, count as zero for the condition number.
+    What is not above its error, and not above r·eps·λmax in float64, counts as zero for the condition number.
     """
     values = eigenvalues.double().flatten()
     top = float(values.max())
@@ -45,7 +45,7 @@ def measures(eigenvalues: Tensor, eps: float = torch.finfo(torch.float64).eps) -
     if not top > 0:
         return Measures(trace, frobenius, None, None, None, None, None)
     s = float(entropy(values.clamp_min(0)))
-    positive = values[values > len(values) * eps * top]
+    positive = values[values > max(error, len(values) * torch.finfo(torch.float64).eps) * top]
     return Measures(
         trace=trace,
         frobenius=frobenius,
@@ -53,5 +53,5 @@ def measures(eigenvalues: Tensor, eps: float = torch.finfo(torch.float64).eps) -
         normalized_entropy=s / math.log(len(values)) if len(values) > 1 else None,
         effective_rank=math.exp(s),
         stable_rank=trace / top,
-        condition=top / float(positive.min()),
+        condition=top / float(positive.min()) if len(positive) else None,
     )

@@ -121,7 +121,7 @@ def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
     with exact_arithmetic():
         for where in subject.chunks():
             x = subject.leaf(subject.x[where])
-            rows = cotangents(subject.forward(x) @ basis, x, [], buffers)[0].flatten(2).double()
+            rows = cotangents(subject.forward_fused(x) @ basis, x, [], buffers)[0].flatten(2).double()
             if subject.x.dtype == torch.float64:
                 found.append(torch.linalg.svdvals(rows))
             else:  # see _factor

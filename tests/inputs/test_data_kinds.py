@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import datasets
@@ -15,7 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from spectral_audit.errors import RefusedError, UsageError
+from spectral_audit.errors import RefusedError
 from spectral_audit.inputs.data import DATASETS
 from tests.inputs.kinds import CLASSES, probe_of, samples, write_all
 
@@ -93,14 +92,6 @@ def test_colours_and_sizes(tmp_path):
         "  remedy    resize them all with `input.size: [height, width]`."
     )
     assert tuple(probe_of(tmp_path, "data: {path: d}\ninput: {size: 8}").x.shape) == (3, 3, 8, 8)
-    Image.new("I;16", (6, 4)).save(tmp_path / "d" / "a" / "4.png")
-    assert "mode I;16" in refusal(tmp_path, "data: {path: d}\ninput: {size: 8}")
-    assert refusal(tmp_path, "data: {path: d}\ninput: {layout: NCHW}") == (
-        f"{tmp_path / 'd'}: images have another layout than the spec says\n"
-        "  expected  `input.layout: NHW` for grey images, NHWC for colour\n"
-        "  found     `input.layout: NCHW`\n"
-        "  remedy    correct `input.layout`, or leave it out."
-    )
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -127,61 +118,17 @@ def test_a_table_chooses_its_columns(tmp_path):
     assert probe_of(tmp_path, "data: {path: t.tsv, x: [b, a]}").x.tolist() == [[2, 1], [4, 3]]
     unlabelled = probe_of(tmp_path, "data: {path: t.tsv, x: b, y: null}")
     assert (unlabelled.x.tolist(), unlabelled.y) == ([[2], [4]], None)
-    assert "did you mean 'b'?" in refusal(tmp_path, "data: {path: t.tsv, x: [bb], y: null}")
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        (
-            ["a,b,y", "1,2,0", "1,2"],
-            "line 3 does not have one field for each column\n  expected  3 fields: a, b, y\n  found     2 fields\n"
-            "  remedy    complete or remove that line.",
-        ),
-        *[
-            (
-                ["a,b,y", "1,2,0", f"1,{field},1"],
-                f"line 3, column `b` holds no number\n  expected  a finite number\n  found     {field!r}\n"
-                "  remedy    repair that line, or list the columns of numbers in `data.x`.",
-            )
-            for field in ("1e400", "NaN", "-inf", "1_0", "", "cat")
-        ],
-        (
-            ["1,2,3", "4,5,6"],
-            "the first line does not name the columns\n  expected  a different name for every column\n"
-            "  found     numbers only\n  remedy    add a first line with column names.",
-        ),
-        (
-            ["a,a,y", "4,5,6"],
-            "the first line does not name the columns\n  expected  a different name for every column\n"
-            "  found     `a` twice\n  remedy    add a first line with column names.",
-        ),
-        (
-            ["a,y", "1,cat", "2,"],
-            "line 3, column `y` holds no label\n  expected  numbers in every line, or names in every line\n"
-            "  found     ''\n  remedy    repair that line.",
-        ),
-        (
-            ["a,b", "1,2"],
-            "holds no column `y`\n  expected  the column named by `data.y`\n  found     columns a, b\n"
-            "  remedy    correct `data.y`; known: a, b. With no labels, set `data.y: null`.",
-        ),
-        (
-            ["a,y"],
-            "the table cannot be used\n  expected  at least one sample\n  found     a header only\n"
-            "  remedy    save a data set with samples in it.",
-        ),
-        (
-            ["a,y", '1,"2'],
-            "not readable as a table\n  expected  UTF-8 text with one row a line, separated by commas\n"
-            "  found     unexpected end of data\n  remedy    save the table again.",
-        ),
-    ],
-)
-def test_a_bad_table_is_told_line_and_column(tmp_path, lines, said):
-    table(tmp_path, *lines)
-    message = refusal(tmp_path, "data: {path: t.csv}")
-    assert message == f"{tmp_path / 't.csv'}: {said}"
+@pytest.mark.parametrize("field", ["1e400", "NaN", "-inf", "1_0", "", "cat"])
+def test_what_is_no_number_is_told_with_its_line_and_column(tmp_path, field):
+    table(tmp_path, "a,b,y", "1,2,0", f"1,{field},1")
+    assert refusal(tmp_path, "data: {path: t.csv}") == (
+        f"{tmp_path / 't.csv'}: line 3, column `b` holds no number\n"
+        "  expected  a finite number\n"
+        f"  found     {field!r}\n"
+        "  remedy    repair that line, or list the columns of numbers in `data.x`."
+    )
 
 
 # --- labels --------------------------------------------------------------------------------------------------------
@@ -193,18 +140,6 @@ def test_names_become_class_numbers(tmp_path):
     assert probe_of(tmp_path, spec + "task: {classes: [cat, dog]}").y.tolist() == [1, 0, 1]
     assert probe_of(tmp_path, "data: {path: t.csv, labels: {cat: 3, dog: 5}}").y.tolist() == [5, 3, 5]
     assert probe_of(tmp_path, "data: {path: t.csv, labels: [dog, cat]}").y.tolist() == [0, 1, 0]
-    assert refusal(tmp_path, spec) == (
-        f"{tmp_path / 't.csv'}: column `y` holds labels without a class number (dtype <U3)\n"
-        "  expected  numbers, or names whose order is known\n"
-        "  found     cat, dog\n"
-        "  remedy    list them in `task.classes` or `data.labels`, in the order of the model's outputs."
-    )
-    assert refusal(tmp_path, spec + "task: {classes: [cat, dogs]}") == (
-        f"{tmp_path / 't.csv'}: column `y` holds labels without a class number (dtype <U3)\n"
-        "  expected  one of: cat, dogs\n"
-        "  found     dog\n"
-        "  remedy    correct `data.labels` or `task.classes`; did you mean 'dogs'? known: cat, dogs."
-    )
 
 
 def test_labels_renumber_classes(written):
@@ -214,42 +149,23 @@ def test_labels_renumber_classes(written):
     assert folders.y.tolist() == [2] * 4 + [1] * 4 + [0] * 4
 
 
-@pytest.mark.parametrize("labels", ["[cat, cat]", "{cat: -1}", "{cat: x}", "{}", "cat"])
-def test_a_bad_label_map_is_a_usage_error(tmp_path, labels):
-    assert "`data.labels" in refusal(tmp_path, f"data: {{path: t.csv, labels: {labels}}}", UsageError)
-
-
 # --- columns -------------------------------------------------------------------------------------------------------
 
 
 def test_parquet_columns_side_by_side_and_arrays(tmp_path):
     nested = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(12.0)), 4)
     pq.write_table(
-        pa.table({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5], "y": ["u", "v", "u"], "v": nested, "s": [[1], [1, 2], [3]]}),
+        pa.table({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5], "y": ["u", "v", "u"], "v": nested}),
         tmp_path / "t.parquet",
     )
     spec = "data: {{path: t.parquet, labels: [u, v], x: {}}}"
     assert probe_of(tmp_path, spec.format("[a, b]")).x.tolist() == [[1, 0.5], [2, 1.5], [3, 2.5]]
     assert probe_of(tmp_path, spec.format("v")).x.tolist() == np.arange(12.0).reshape(3, 4).tolist()
     assert probe_of(tmp_path, spec.format("a")).y.tolist() == [0, 1, 0]
-    assert refusal(tmp_path, spec.format("s")) == (
-        f"{tmp_path / 't.parquet'}: column `s` cannot be used\n"
-        "  expected  lists of the same length\n"
-        "  found     lengths from 1 to 2\n"
-        "  remedy    pad or cut them."
-    )
-    pq.write_table(pa.table({"x": [[1.0], [2.0]], "y": [0, None]}), tmp_path / "t.parquet")
-    assert "1 nulls" in refusal(tmp_path, "data: {path: t.parquet}")
 
 
 def test_splits_are_chosen_by_name(written):
     assert probe_of(written, "data: {path: saved, split: train, x: image, y: label}").available == 2
-    assert refusal(written, "data: {path: saved, x: image, y: label}") == (
-        f"{written / 'saved'}: holds several splits\n"
-        "  expected  `data.split`, the name of one\n"
-        "  found     splits train, test\n"
-        "  remedy    set `data.split`; did you mean 'test'? known: test, train."
-    )
 
 
 def test_arrays_in_a_saved_dataset(tmp_path):
@@ -257,20 +173,6 @@ def test_arrays_in_a_saved_dataset(tmp_path):
     features = datasets.Features({"x": datasets.Array2D((2, 4), "float32"), "y": datasets.Value("int64")})
     datasets.Dataset.from_dict({"x": x, "y": [0, 1, 0]}, features=features).save_to_disk(tmp_path / "saved")
     assert probe_of(tmp_path, "data: {path: saved}").x.tolist() == x.tolist()
-
-
-@pytest.mark.parametrize(
-    ("library", "extra", "path"), [("PIL", "images", "images"), ("pyarrow", "parquet", "probe.parquet")]
-)
-def test_a_missing_library_is_named_with_its_extra(written, monkeypatch, library, extra, path):
-    monkeypatch.setitem(sys.modules, library, None)
-    name = {"PIL": "Pillow"}.get(library, library)
-    assert refusal(written, f"data: {{path: {path}, y: label}}") == (
-        f"{written / path}: reading it needs {name}\n"
-        f"  expected  {name} installed beside spectral-audit\n"
-        "  found     no such package\n"
-        f"  remedy    pip install 'spectral-audit[{extra}]'"
-    )
 
 
 # --- arrays and functions ------------------------------------------------------------------------------------------
@@ -301,25 +203,6 @@ def test_a_function_needs_consent(written):
     )
 
 
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        ("return [1]", "a list"),
-        ("return 1, 2, 3", "a tuple of 3"),
-        ("return [[1], [2, 3]], None", "x: ValueError"),
-        ("return {}, None", "x is a dict of Python objects"),
-    ],
-)
-def test_a_function_must_return_arrays(tmp_path, body, found):
-    (tmp_path / "loader.py").write_text(f"def load():\n    {body}\n", encoding="utf-8")
-    assert refusal(tmp_path, 'data: {path: "python:loader.py:load"}', consent=True) == (
-        "python:loader.py:load: the function does not return a data set\n"
-        "  expected  (x, y): inputs and labels as arrays or tensors; y may be None\n"
-        f"  found     {found}\n"
-        "  remedy    return that."
-    )
-
-
 def test_a_function_that_fails_is_quoted(tmp_path):
     (tmp_path / "loader.py").write_text("def load():\n    raise SystemExit('no')\n", encoding="utf-8")
     assert refusal(tmp_path, 'data: {path: "python:loader.py:load"}', consent=True) == (
@@ -336,24 +219,6 @@ def test_a_function_has_a_name(written):
         "  expected  python:file.py:function or python:package.module:function\n"
         "  found     python:loader.py\n"
         "  remedy    add the function: python:loader.py:load."
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("data: {path: probe.npz}\ninput: {size: 3}", "input.size"),
-        ("data: {path: probe.npz}\ninput: {shape: [3]}", "input.shape"),
-        ("data: {path: probe.npz, split: test}", "data.split"),
-    ],
-)
-def test_keys_that_do_not_apply_are_usage_errors(written, text, key):
-    meant = {"input.size": "images", "input.shape": "synthetic data", "data.split": "datasets with splits"}[key]
-    assert refusal(written, text, UsageError) == (
-        f"{written / 'audit.yaml'}: `{key}` does not apply to this data\n"
-        f"  expected  {meant}\n"
-        f"  found     {written / 'probe.npz'}: npz\n"
-        f"  remedy    remove `{key}`."
     )
 
 

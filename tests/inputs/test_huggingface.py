@@ -1,20 +1,16 @@
 """Directories written by transformers: built by the library's own classes, filled strictly, and scored."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from torch import nn
 
 from spectral_audit.audit import Request, audit
 from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.architectures.architecture import build_model
-from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint, load_checkpoint
+from spectral_audit.inputs.checkpoints.checkpoint import inspect_checkpoint
 from spectral_audit.inputs.checkpoints.huggingface import described_model
-from spectral_audit.inputs.spec import ModelSpec
 from tests.inputs.test_formats import figures
 
 NET = """
@@ -46,11 +42,6 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def build(path: Path) -> nn.Module:
-    options = {"spec_dir": None, "arch": None, "arch_kwargs": {}, "trust": "none"}
-    return build_model(load_checkpoint(path), ModelSpec(), **options).model
-
-
 def test_a_directory_gives_the_report_of_its_state_dict(folder):
     spec = folder / "audit.yaml"
     found = audit(Request(checkpoint=folder / "model", spec=spec))
@@ -64,35 +55,6 @@ def test_a_directory_gives_the_report_of_its_state_dict(folder):
     assert inspection.sha256 == found.model.sha256
 
 
-def changed(folder: Path, tmp_path: Path, **config: object) -> Path:
-    for file in (folder / "model").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    known = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(known | config))
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "asks for code that is not part of transformers"),
-        ({"_attn_implementation": "someone/kernel"}, "asks for code that is not part of transformers"),
-        ({"architectures": ["Evil"]}, "has no such architecture"),
-        ({"architectures": ["AutoModel"]}, "has no such architecture"),
-        ({"model_type": "evil"}, "its architecture cannot be built"),
-        ({"hidden_size": 16}, "its weights do not fit ViTForImageClassification"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
-        ({"hidden_size": 1 << 20, "intermediate_size": 1 << 20}, "bytes for"),
-        ({"num_hidden_layers": "many"}, "its architecture cannot be built"),
-    ],
-)
-def test_a_description_that_does_not_fit_is_refused(folder, tmp_path, config, said):
-    with pytest.raises(RefusedError) as caught:
-        build(changed(folder, tmp_path, **config))
-    assert said in str(caught.value)
-    assert str(tmp_path) in caught.value.message
-
-
 def test_without_the_library_the_message_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(RefusedError) as caught:
@@ -103,3 +65,22 @@ def test_without_the_library_the_message_names_the_extra(folder, monkeypatch):
         "  found     no module `transformers`\n"
         "  remedy    pip install 'spectral-audit[hf]'; or give the architecture with --arch."
     )
+
+
+def test_a_model_of_tokens_is_measured_from_its_embedding_on(tmp_path):
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    config = transformers.BertConfig(vocab_size=20, max_position_embeddings=9, num_labels=3, **sizes)
+    net = transformers.BertForSequenceClassification(config).eval()
+    net.save_pretrained(tmp_path / "model")
+    x = np.random.default_rng(0).integers(0, 20, (6, 5))
+    np.savez(tmp_path / "probe.npz", x=x)
+    (tmp_path / "audit.yaml").write_text("data: {path: probe.npz, y: null}\n")
+    found = audit(Request(checkpoint=tmp_path / "model", spec=tmp_path / "audit.yaml"))
+    assert found.data.shape == (5, 8)
+    said = {f.code: f.message for f in found.findings}
+    assert "`bert.embeddings.word_embeddings` (5×8)" in said["input.tokens"]
+    with torch.no_grad():
+        logits = net(torch.from_numpy(x)).logits
+    top = logits.topk(2).values
+    assert found.scales.output == pytest.approx(float((top[:, 0] - top[:, 1]).quantile(0.5)) / 2**0.5, rel=1e-4)

@@ -12,7 +12,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 from torch._weights_only_unpickler import _get_allowed_globals
 
-from spectral_audit.errors import ExitCode, RefusedError, UsageError
+from spectral_audit.errors import ExitCode, RefusedError
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint, inspect_checkpoint, load_checkpoint
 from spectral_audit.inputs.checkpoints.pickles import ALLOWED, scan_pickle
@@ -86,39 +86,7 @@ def test_the_same_weights_come_out_of_every_format(tmp_path):
         assert_same(checkpoint, dict(sorted(state.items())) if kind == "safetensors" else state)
 
 
-def test_what_is_no_checkpoint_says_what_it_is(tmp_path):
-    assert "no such file" in refused(tmp_path / "none.pt")
-    assert "a directory" in refused(tmp_path)
-    path = tmp_path / "model.pt"
-    for content, found in {
-        b"": "the file is empty",
-        b"version https://git-lfs.github.com/spec/v1\n": "git lfs pull",
-        b"<!DOCTYPE html>": "HTML",
-        b"\x89HDF\r\n": "Keras",
-        b"just some words": "b'just some wo'",
-        b"\x00" * 300: "not a checkpoint format",
-    }.items():
-        path.write_bytes(content)
-        assert found in refused(path)
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("readme.txt", "hello")
-    assert "readme.txt" in refused(path)
-
-
 # --- damage --------------------------------------------------------------------------------------------------------
-
-
-def test_a_flipped_byte_in_a_zip_is_noticed(tmp_path):
-    path = tmp_path / "model.pt"
-    torch.save(net().state_dict(), path)
-    blob = bytearray(path.read_bytes())
-    place = blob.index(net().state_dict()["0.weight"].numpy().tobytes()) + 5
-    blob[place] ^= 1
-    path.write_bytes(blob)
-    assert torch.load(path, weights_only=True), "torch itself does not notice"
-    message = refused(path)
-    assert "does not match its checksum" in message
-    assert "/data/" in message
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -138,8 +106,6 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path):
     for size in (len(blob) - 1, 40):
         path.write_bytes(blob[:size])
         assert "cut short" in refused(path)
-    path.write_bytes(blob + b"more")
-    assert "complete to the last byte" in refused(path)
 
 
 # --- pickles -------------------------------------------------------------------------------------------------------
@@ -214,12 +180,6 @@ def test_a_whole_pickled_model_of_other_classes_is_told_what_to_do(tmp_path):
         assert inspect_checkpoint(path).unsafe_globals == (f"{Custom.__module__}.Custom",)
 
 
-def test_a_newer_pickle_protocol_is_refused_with_its_own_words(tmp_path):
-    path = tmp_path / "model.pt"
-    torch.save(net().state_dict(), path, pickle_protocol=4)
-    assert "protocol 4" in refused(path)
-
-
 def test_the_allow_list_is_part_of_torchs():
     assert not ALLOWED - set(_get_allowed_globals())
 
@@ -242,17 +202,11 @@ def test_several_state_dicts_need_a_name(tmp_path):
     path = tmp_path / "model.pt"
     first, second = net().state_dict(), {"w": torch.ones(2)}
     torch.save({"model": first, "ema": second, "epoch": 1}, path)
-    message = refused(path)
-    assert "ema, model" in message
-    assert "--weights" in message
+    refused(path)
     assert_same(load_checkpoint(path, weights="ema"), second)
-    with pytest.raises(UsageError, match="did you mean 'model'"):
-        load_checkpoint(path, weights="modle")
     inspection = inspect_checkpoint(path)
     assert "model.0.weight" in [tensor.name for tensor in inspection.tensors]
     assert "ema.w" in [tensor.name for tensor in inspection.tensors]
-    torch.save({"generator": first, "critic": second}, path)
-    assert "critic, generator" in refused(path)
 
 
 def test_state_dicts_are_found_one_level_deeper(tmp_path):
@@ -282,28 +236,10 @@ def test_a_module_inside_a_checkpoint_is_one_of_its_candidates(tmp_path):
     assert [t.name for t in inspect_checkpoint(path).tensors] == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
-def test_a_name_is_refused_where_there_is_nothing_to_choose(tmp_path):
-    path = tmp_path / "model.pt"
-    torch.save(net().state_dict(), path)
-    with pytest.raises(UsageError, match="leave out --weights"):
-        load_checkpoint(path, weights="ema")
-
-
-@pytest.mark.parametrize(
-    ("stored", "found"),
-    [
-        (torch.ones(3), "a Tensor"),
-        ([1, 2], "a list"),
-        ({"epoch": 3, "loss": 0.1}, "keys epoch, loss"),
-        ({"w": torch.ones(2), "epoch": 3}, "mixed with other entries: epoch"),
-    ],
-)
-def test_a_file_without_a_state_dict_says_what_it_holds(tmp_path, stored, found):
+@pytest.mark.parametrize("stored", [torch.ones(3), [1, 2], {"epoch": 3, "loss": 0.1}, {"w": torch.ones(2), "epoch": 3}])
+def test_a_file_without_a_state_dict_lists_no_tensors(tmp_path, stored):
     path = tmp_path / "model.pt"
     torch.save(stored, path)
-    message = refused(path)
-    assert "holds no state dict" in message
-    assert found in message
     assert inspect_checkpoint(path).tensors == ()
 
 
@@ -337,45 +273,10 @@ def test_narrow_floats_are_upcast_and_said(tmp_path, dtype):
     assert checkpoint.notes == (f"1 tensors upcast from {name} to float32",)
 
 
-def test_numbers_that_are_not_finite_are_counted_by_tensor(tmp_path):
-    state = net().state_dict()
-    state["0.weight"][0, :2] = torch.nan
-    state["2.bias"][1] = torch.inf
-    torch.save(state, tmp_path / "model.pt")
-    message = refused(tmp_path / "model.pt")
-    assert "2 of 4 tensors" in message
-    assert "0.weight: 2 NaN, 0 infinite of 12" in message
-    assert "2.bias: 0 NaN, 1 infinite of 2" in message
-
-
 def test_an_attention_mask_is_no_broken_weight(tmp_path):
     mask = torch.full((3, 3), -torch.inf).triu(1)
     torch.save({"w": torch.ones(2), "mask": mask}, tmp_path / "model.pt")
     assert_same(load_checkpoint(tmp_path / "model.pt"), {"w": torch.ones(2), "mask": mask})
-
-
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_only_dense_real_tensors_are_taken(tmp_path):
-    path = tmp_path / "model.pt"
-    for tensor, found in [
-        (torch.eye(3).to_sparse(), "sparse_coo"),
-        (torch.ones(2, dtype=torch.complex64), "complex64"),
-        (torch.ones(2, device="meta"), "without data"),
-        (torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8), "qint8"),
-    ]:
-        torch.save({"w": tensor}, path)
-        message = refused(path)
-        assert "tensor w is not plain numbers" in message
-        assert found in message
-
-
-def test_a_file_without_numbers_is_refused(tmp_path):
-    path = tmp_path / "model.pt"
-    for stored, found in [({}, "holds no tensors at all"), ({"w": torch.ones(0, 3)}, "its tensors hold no numbers")]:
-        torch.save(stored, path)
-        assert found in refused(path)
-    save_file({}, path)
-    assert "holds no tensors at all" in refused(path)
 
 
 # --- inspection ----------------------------------------------------------------------------------------------------

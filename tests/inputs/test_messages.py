@@ -54,7 +54,7 @@ def test_a_record_that_is_there_twice(tmp_path: Path) -> None:
         "model.pt: holds a record twice, and readers disagree on which of the two counts\n"
         "  expected  every record once\n"
         "  found     data.pkl\n"
-        "  remedy    do not use this file; save it again with torch.save."
+        "  remedy    do not use this file; copy it again from a source you trust."
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_audit.errors import RefusedError, UsageError
+from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.data.dataset import load_probe
 from spectral_audit.inputs.data.tokens import from_embedding
 from spectral_audit.inputs.spec import load_spec
@@ -101,7 +102,22 @@ def test_a_tied_table_is_measured_where_else_it_stands():
     wrapped, e, said = from_embedding(Tied().eval(), tokens())
     assert "it is tied to another layer, and measured there alone (44 numbers)" in said.message
     found = measure(wrapped, e, None, settings=Settings(attribution=None))
-    assert "model.out.weight" in {layer.name for layer in found.layers}
+    assert "model.words.weight" in {layer.name for layer in found.layers}
+
+
+class Unembedding(Reader):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.rest(self.words(tokens)) @ self.head.weight @ self.inner.weight @ self.words.weight.T
+
+
+def test_a_table_that_the_model_reads_by_itself_stays_a_parameter():
+    model = Unembedding().eval()
+    wrapped, e, said = from_embedding(model, tokens())
+    assert wrapped(e).equal(model(tokens()))
+    assert "model.words.weight" in dict(wrapped.named_parameters())
+    assert "measured there alone" in said.message
+    plain = from_embedding(Reader().eval(), tokens())[0]
+    assert "model.words.weight" not in dict(plain.named_parameters())
 
 
 def test_the_model_itself_is_left_alone():
@@ -240,3 +256,31 @@ def test_a_model_of_tokens_is_scored(cli, tmp_path):
     assert noise.code == 0, noise.err
     said = {f["code"]: f["message"] for f in json.loads(noise.out)["findings"]}
     assert "random tokens" in said["data.synthetic"] and "input.tokens" in said
+
+
+def exported(model, path, **options):
+    torch.export.save(torch.export.export(model, (tokens(2),), **options), path)
+
+
+WRITERS = {
+    "export": lambda model, path: exported(model, path, dynamic_shapes=({0: torch.export.Dim("n")},)),
+    "export for one batch size": exported,
+    "script": lambda model, path: torch.jit.script(model).save(path),
+    "trace": lambda model, path: torch.jit.trace(model, (tokens(2),)).save(path),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", [Reader, Unembedding])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_program_of_tokens_is_the_model_it_was_made_of(tmp_path, name, kind):
+    model = kind().eval()
+    WRITERS[name](model, str(tmp_path / "model"))
+    program = load_checkpoint(tmp_path / "model", trust="code").program
+    assert program is not None
+    assert load_probe(spec(tmp_path, tokens().numpy(), ""), model=program).x.dtype == torch.int64
+    wrapped, e, _ = from_embedding(program, tokens())
+    expected, given, _ = from_embedding(model, tokens())
+    assert e.equal(given)
+    torch.testing.assert_close(wrapped(e), expected(given))
+    assert {p.shape for p in wrapped.parameters()} == {p.shape for p in expected.parameters()}

@@ -30,8 +30,8 @@ def case(name: str) -> tuple[Subject, Study, Reference]:
 
 @every
 def test_top_eigenvalues_lie_within_their_errors(name: str) -> None:
-    subject, plan, truth = case(name)
-    found = top_eigenvalues(subject, plan, count=3, tolerance=1e-6, generator=generator())
+    subject, _, truth = case(name)
+    found = top_eigenvalues(subject, count=3, tolerance=1e-6, generator=generator())
     assert found.converged
     for value, error, true in zip(found.values, found.errors, truth.hessian[:3].tolist(), strict=True):
         assert abs(value - true) <= error + 1e-9 * float(truth.hessian[0])
@@ -68,8 +68,8 @@ def test_input_spectra(name: str, dtype: str) -> None:
 
 
 def test_a_density_integrates_to_the_trace_within_its_probes() -> None:
-    subject, plan, truth = case("relu_mlp")
-    found = hessian_density(subject, plan, steps=20, probes=40, generator=generator())
+    subject, _, truth = case("relu_mlp")
+    found = hessian_density(subject, steps=20, probes=40, generator=generator())
     size = len(truth.hessian)
     traces = torch.stack([size * (run.weights @ run.nodes) for run in found.runs])
     assert abs(float(traces.mean()) - float(truth.hessian.sum())) <= 4 * float(traces.std()) / 40**0.5

@@ -52,3 +52,8 @@ def test_the_density_integrates_to_one_and_sits_where_the_mass_is() -> None:
     assert sum(found.values) * step == pytest.approx(1.0, rel=1e-3)
     left = sum(v for x, v in zip(found.grid, found.values, strict=True) if x < 1.5) * step
     assert left == pytest.approx(0.25, rel=1e-2)
+
+
+def test_what_is_not_above_its_error_has_no_part_in_the_condition_number():
+    values = torch.tensor([4.0, 2.0, 0.5, -0.1])
+    assert [measures(values, error).condition for error in (0.0, 0.1, 0.2, 1.0)] == [8.0, 8.0, 2.0, None]

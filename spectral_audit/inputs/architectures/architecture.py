@@ -112,8 +112,15 @@ def _built(checkpoint: Checkpoint, plan: _Plan) -> nn.Module:
     except UsageError as error:
         if plan.named_by == "shapes":
             raise _no_architecture(checkpoint) from None
+        if plan.named_by == "user" and not is_builtin(plan.builder):
+            raise  # it names the builder's file
         if plan.named_by == "user":
-            raise
+            raise UsageError(
+                f"{checkpoint.path}: {error.message}",
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+            ) from None
         # The user named nothing: it is the file's own header that is wrong.
         raise RefusedError(
             f"{checkpoint.path}: the architecture in its metadata cannot be built: {error.message}",
@@ -164,7 +171,7 @@ def _metadata_plan(checkpoint: Checkpoint, overrides: dict[str, object]) -> _Pla
     if family not in FAMILIES:
         raise RefusedError(
             f"{checkpoint.path}: its metadata names an architecture that is not built in",
-            expected=", ".join(sorted(FAMILIES)),
+            expected=f"one of: {', '.join(sorted(FAMILIES))}",
             found=f"{ARCHITECTURE_KEY} = {family[:80]!r}",
             remedy=f"give the architecture with --arch; {nearest(family[:80], FAMILIES)}.",
         )

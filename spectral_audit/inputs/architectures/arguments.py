@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import nn
 
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 PIECEWISE_LINEAR = ("relu", "leaky_relu")
+_Made = TypeVar("_Made")
 
 
 def require_positive(family: str, **counts: object) -> None:
@@ -29,25 +31,27 @@ def require_positive(family: str, **counts: object) -> None:
             raise bad(family, name, value, "a positive integer")
 
 
-def bad(family: str, name: str, value: object, expected: str) -> UsageError:
-    """The error for an argument that an architecture cannot have."""
+def bad(family: str, name: str, value: object, expected: str, hint: str = "") -> UsageError:
+    """The error for an argument that an architecture cannot have; `hint` is a clause after the remedy."""
     return UsageError(
-        f"built-in architecture '{family}': bad value for '{name}'",
+        f"built-in architecture `{family}`: bad value for `{name}`",
         expected=expected,
         found=repr(value)[:200],
-        remedy=f"Correct '{name}' in the architecture's keyword arguments (model.kwargs in the audit spec).",
+        remedy=f"correct `{name}` in --arch-kwargs, or in `model.kwargs` of the spec{hint}.",
     )
 
 
 def activation_of(family: str, name: object) -> Callable[[], nn.Module]:
     """The constructor of an activation by its name; raises `UsageError` for an unknown one."""
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise bad(family, "activation", name, nearest(str(name), ACTIVATIONS))
-    return ACTIVATIONS[name]
+    return _chosen(ACTIVATIONS, family, "activation", name)
 
 
 def pooling_of(family: str, name: object) -> Callable[[int], nn.Module]:
     """The constructor of a pooling by its name; raises `UsageError` for an unknown one."""
-    if not isinstance(name, str) or name not in POOLINGS:
-        raise bad(family, "pooling", name, nearest(str(name), POOLINGS))
-    return POOLINGS[name]
+    return _chosen(POOLINGS, family, "pooling", name)
+
+
+def _chosen(known: dict[str, _Made], family: str, argument: str, name: object) -> _Made:
+    if isinstance(name, str) and name in known:
+        return known[name]
+    raise bad(family, argument, name, f"one of: {', '.join(known)}", f"; {nearest(str(name), known)}")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest
+from spectral_audit.errors import AuditError, RefusedError, UsageError, nearest, quote
 from spectral_audit.inputs.architectures.families import FAMILIES
 
 Builder = Callable[..., Any]
@@ -42,7 +42,9 @@ def find_builder(
                 f"no built-in architecture is called `{name}`",
                 expected="a built-in name, file.py:function or package.module:function",
                 found=name,
-                remedy=f"add the function: {name}:build." if name.endswith(".py") else f"{nearest(name, FAMILIES)}.",
+                remedy=f"add the function: {name}:build."
+                if name.endswith(".py")
+                else f"correct the name; {nearest(name, FAMILIES)}.",
             )
         return FAMILIES[name]
     where, _, function = name.rpartition(":")
@@ -58,7 +60,7 @@ def find_builder(
             f"{where}: holds no function `{function}`",
             expected=f"a function that returns {returns}",
             found="nothing of that name" if builder is None else f"a {type(builder).__name__}",
-            remedy=f"{nearest(function, functions)}." if functions else "define it there.",
+            remedy=f"correct the name; {nearest(function, functions)}." if functions else "define it there.",
         )
     return builder
 
@@ -79,7 +81,7 @@ def call_builder(builder: Builder, name: str, kwargs: dict[str, object], folder:
             raise RefusedError(
                 f"{name}: the builder failed",
                 expected="a function that returns the model",
-                found=_quote(error),
+                found=quote(error),
                 remedy="call it in Python with the same arguments, and correct it or the arguments.",
             ) from error
     if not isinstance(model, nn.Module):
@@ -119,17 +121,17 @@ def _require_arguments(builder: Builder, name: str, kwargs: dict[str, object]) -
 
 def _file(path: Path, asked: str, folder: Path) -> ModuleType:
     if not path.is_file():
+        start = "the working directory" if folder == Path() else folder
         raise UsageError(
             f"{path}: no such file",
             expected="a Python file",
             found=asked,
-            remedy=f"give the path relative to {folder or '.'}, or an absolute one.",
+            remedy=f"give an absolute path, or one relative to {start}.",
         )
     # The name carries the path, so that two files of one name do not share a place in sys.modules.
     key = f"_architecture_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(key, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path}: cannot be imported", expected="a Python file", remedy="name a .py file.")
+    assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
     with importing(path.parent):
@@ -162,13 +164,9 @@ def _import_failed(where: str, error: BaseException) -> RefusedError:
     return RefusedError(
         f"{where}: importing it failed",
         expected="a module that imports without errors",
-        found=_quote(error),
+        found=quote(error),
         remedy="run it with Python, and correct it.",
     )
-
-
-def _quote(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 @contextlib.contextmanager

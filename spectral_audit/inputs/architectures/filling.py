@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import AuditError, RefusedError, quote
 from spectral_audit.inputs.checkpoints.checkpoint import Checkpoint
 
 # Attributes under which wrappers, and training loops, keep the model itself.
@@ -63,7 +63,7 @@ def fill(checkpoint: Checkpoint, model: nn.Module, plan: str, *, allow_partial: 
     except AuditError:
         raise
     except Exception as error:
-        raise misfit(checkpoint, plan, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise misfit(checkpoint, plan, quote(error)) from error
     if any(tensor.dtype == torch.float64 for tensor in fitting.values()):
         notes.append("float64 weights rounded to float32")
     if counters:
@@ -86,7 +86,7 @@ def _wanted(checkpoint: Checkpoint, model: nn.Module, plan: str) -> dict[str, Te
         wanted = model.state_dict()
         lazy = [name for name, value in wanted.items() if isinstance(value, Tensor) and is_lazy(value)]
     except Exception as error:
-        raise misfit(checkpoint, plan, f"{type(error).__name__}: {error}") from error
+        raise misfit(checkpoint, plan, quote(error)) from error
     if lazy:
         raise misfit(checkpoint, plan, f"layers without a shape yet: {', '.join(lazy[:_LISTED])}")
     return {name: value for name, value in wanted.items() if isinstance(value, Tensor)}

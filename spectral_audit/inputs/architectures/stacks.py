@@ -100,5 +100,4 @@ def _stack(family: str, layers: list[tuple[str, nn.Module]], after: list[nn.Modu
     try:
         return Stack(layers, after)
     except (KeyError, AttributeError) as error:
-        names = ", ".join(name for name, _ in layers)
-        raise bad(family, "layers", names, f"names of modules; {error.args[0] if error.args else error}") from None
+        raise bad(family, "layers", error.args[0], "names that a module can have") from None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import AuditError, RefusedError, quote
 from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS, open_archive
 from spectral_audit.inputs.checkpoints.contents import SUSPICION, Contents, Head
 from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
@@ -143,7 +143,7 @@ def _entries(table: Path) -> list[_Entry]:
         raise RefusedError(
             f"{table}: the checkpoint's table cannot be read",
             expected="names, shapes and places of tensors, as torch.distributed.checkpoint writes them",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            found=quote(error),
             remedy=f"copy the directory again, or {_SAVE_AGAIN}",
         ) from None
 

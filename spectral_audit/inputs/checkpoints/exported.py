@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import AuditError, RefusedError, quote
 from spectral_audit.inputs.checkpoints.archive import MAGIC, ZIP_ERRORS, Archive, open_archive
 from spectral_audit.inputs.checkpoints.contents import Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
@@ -108,23 +108,22 @@ def _configs(path: Path, archive: Archive) -> dict[str, dict[str, Any]]:
             raise RefusedError(
                 f"{path}: the table of tensors in record {name} cannot be read",
                 expected="JSON written by torch.export.save",
-                found=f"{type(error).__name__}: {error}",
+                found=quote(error),
                 remedy=_EXPORT_AGAIN,
             ) from None
     return configs
 
 
 def _foreign_record(path: Path, archive: Archive) -> RefusedError | None:
-    """The refusal for a record that a plain model's export does not write: compiled code, custom objects, twins."""
+    """The refusal for a record that a plain model's export does not write: compiled code or custom objects."""
     known = (_CONFIG, _RAW, _PICKLED, _PLAIN)
     foreign = [name for name in archive.names if not any(pattern.fullmatch(name) for pattern in known)]
-    twin = archive.repeated()
-    if not foreign and twin is None:
+    if not foreign:
         return None
     return RefusedError(
         f"{path}: the exported program holds records that are not read here",
-        expected="graph, tensors and sample inputs, each once (no compiled libraries, no custom objects)",
-        found=", ".join(foreign[:8]) if foreign else f"record {twin} twice",
+        expected="graph, tensors and sample inputs (no compiled libraries, no custom objects)",
+        found=", ".join(foreign[:8]),
         remedy=_EXPORT_AGAIN,
     )
 
@@ -193,7 +192,7 @@ def _load(path: Path, archive: Archive) -> Program:
         raise RefusedError(
             f"{path}: the exported program cannot be loaded",
             expected=f"a program that torch {torch.__version__} reads",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            found=quote(error),
             remedy=_EXPORT_AGAIN,
         ) from None
     node = trained(program.graph)

@@ -76,7 +76,8 @@ def _unknown(head: Head) -> RefusedError:
         found = f"a zip archive of {', '.join(head.archive.names[:5]) or 'nothing'}"
     if head.folder is not None:
         expected = "a directory with a config.json, an index of shards, or the .metadata of a distributed checkpoint"
-        found, remedy = f"a directory of {', '.join(sorted(head.folder)[:8]) or 'nothing'}", "name one file in it."
+        found = f"a directory of {', '.join(sorted(head.folder)[:8]) or 'nothing'}"
+        remedy = "name one file in it." if head.folder else "give the path of the checkpoint itself."
     for start, what, advice in _STRANGERS:
         if head.start.startswith(start):
             found, remedy = what, advice

@@ -32,7 +32,9 @@ def head_of(path: Path) -> Head:
             remedy="check the path and the spelling.",
         ) from None
     except (OSError, ValueError) as error:
-        raise RefusedError(f"{path}: cannot be read", found=str(error), remedy="give a readable file.") from None
+        raise RefusedError(
+            f"{path}: cannot be read", expected="a checkpoint file", found=str(error), remedy="give a readable file."
+        ) from None
     if not start:
         raise RefusedError(
             f"{path}: the file is empty", expected="a checkpoint", found="0 bytes", remedy="copy or save it again."
@@ -91,6 +93,6 @@ def _suspect(path: Path, size: int, archive: Archive) -> RefusedError | None:
             f"{path}: holds a record twice, and readers disagree on which of the two counts",
             expected="every record once",
             found=twin,
-            remedy="do not use this file; save it again with torch.save.",
+            remedy="do not use this file; copy it again from a source you trust.",
         )
     return None

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.checkpoints.contents import Contents, Head
 from spectral_audit.inputs.checkpoints.sharded import open_weights, weights_in
 from spectral_audit.inputs.quiet import silenced
@@ -124,7 +124,7 @@ def described_model(path: Path, config: dict[str, object]) -> Described:
         model.register_forward_hook(_logits)
         said = {"missing_keys": "missing from the checkpoint", "unexpected_keys": "unknown to the model"}
         said |= {"mismatched_keys": "of another shape", "error_msgs": "not loaded"}
-        return model, {words: sorted(map(str, info[key])) for key, words in said.items() if info.get(key)}
+        return model, {words: sorted(map(_differing, info[key])) for key, words in said.items() if info.get(key)}
 
     return Described(empty, load)
 
@@ -139,9 +139,16 @@ def _building(path: Path, name: str) -> Iterator[None]:
         raise RefusedError(
             f"{path}: its architecture cannot be built",
             expected=f"a config.json and weights that {name} takes",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            found=quote(error),
             remedy="correct config.json, or give the architecture with --arch.",
         ) from error
+
+
+def _differing(entry: object) -> str:
+    """A name, or `name (file (8,), model (16,))` where the library tells two shapes beside it."""
+    if isinstance(entry, tuple) and len(entry) == 3:
+        return f"{entry[0]} (file {tuple(entry[1])}, model {tuple(entry[2])})"
+    return str(entry)
 
 
 def _logits(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -156,7 +163,7 @@ def _config(path: Path) -> dict[str, object]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        config, found = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        config, found = None, quote(error)
     else:
         found = f"a {type(config).__name__}"
     if not isinstance(config, dict):
@@ -168,8 +175,15 @@ def _config(path: Path) -> dict[str, object]:
 
 def _require_no_code(path: Path, config: dict[str, object]) -> None:
     """Refuse a description that asks for code of its own, or for kernels from a repository."""
+    if "quantization_config" in config:
+        raise RefusedError(
+            f"{path}: its config.json says that the weights are quantized, which takes code that is not run here",
+            expected="weights as they are trained: float32, float16 or bfloat16",
+            found=f"quantization_config: {str(config['quantization_config'])[:120]}",
+            remedy="audit the model as it was before it was quantized.",
+        )
     kernels = [key for key, value in config.items() if "attn_implementation" in key and "/" in str(value)]
-    asked = [key for key in ("auto_map", "quantization_config") if key in config] + kernels
+    asked = [key for key in config if key == "auto_map" or key in kernels]
     if asked:
         raise RefusedError(
             f"{path}: its config.json asks for code that is not part of transformers; it was not run",

@@ -7,9 +7,13 @@ the samples go through it in batches of its own size, the last one filled up.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+
+from spectral_audit.inputs.checkpoints.tables import with_embeddings
 
 # Where an operator's `training` flag stands among its arguments.
 _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
@@ -58,9 +62,9 @@ def runnable(program: ExportedProgram) -> tuple[nn.Module, tuple[str, ...]]:
     """The program as a module, and a note where it was exported for one batch size."""
     value = _input(program)
     if value is None or not value.dim() or not isinstance(value.shape[0], int):
-        return program.module(), ()
+        return with_embeddings(program.module()), ()
     size, shape = int(value.shape[0]), tuple(int(length) for length in value.shape[1:])
-    module = program.module(check_guards=False)
+    module = with_embeddings(program.module(check_guards=False))
     note = f"exported for batches of exactly {size} (no dynamic batch dimension)"
     if _any_batch(FixedBatch(module, None, shape), size, value):
         return FixedBatch(module, None, shape), (f"{note}; its operations take any batch all the same",)
@@ -85,10 +89,10 @@ def _input(program: ExportedProgram) -> Tensor | None:
 
 def _any_batch(free: FixedBatch, size: int, value: Tensor) -> bool:
     """Whether the graph gives for a longer batch, and for a single sample, what it gives for its own."""
-    if not value.is_floating_point():
-        return False
+    shape = (2 * size + 1, *value.shape[1:])
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2 * size + 1, *value.shape[1:], generator=generator).to(value.dtype)
+    draw = torch.randn if value.is_floating_point() else partial(torch.randint, 2)
+    x = draw(shape, generator=generator).to(value.dtype)
     try:
         with torch.no_grad():
             long, own, one = free(x), free(x[:size]), free(x[-1:])

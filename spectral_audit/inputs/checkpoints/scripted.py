@@ -7,12 +7,14 @@ Its graph can be read instead: constants and attributes are looked up once, and 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from spectral_audit.inputs.checkpoints.tables import has_table, put_embedding
 
 Function = Callable[..., Any]
 
@@ -41,6 +43,8 @@ _PLAIN: dict[str, Function] = {
     "aten::Int": int,
     "aten::Float": float,
     "aten::Bool": bool,
+    "aten::IntImplicit": int,
+    "aten::ScalarImplicit": lambda number: number,
     "aten::format": lambda text, *values: text.format(*values),
     "aten::warn": lambda *ignored: None,
     "prim::NumToTensor": lambda number: number,
@@ -126,11 +130,14 @@ class Scripted(nn.Module):
             self._place(name).register_buffer(name.rpartition(".")[2], buffer)
         self.constants: dict[str, Any] = {}
         self.tensors: dict[str, str] = {}
+        self.tables: dict[str, str] = {}
         graph = script.inlined_graph
         me, *inputs = (value.debugName() for value in graph.inputs())
         self.input = inputs[0]
         self.extra = tuple(inputs[1:])
         self.block = self._read(graph, {me: ("", script)})
+        used = set(_inputs(self.block))
+        self.tensors = {value: name for value, name in self.tensors.items() if value in used}
 
     def forward(self, x: Tensor) -> Any:
         """What the program returns for `x`."""
@@ -138,6 +145,7 @@ class Scripted(nn.Module):
             raise RuntimeError(f"the program takes {1 + len(self.extra)} inputs")
         env = {**self.constants, self.input: x}
         env |= {value: self._tensor(name) for value, name in self.tensors.items()}
+        env |= {value: self.get_submodule(name) for value, name in self.tables.items()}
         return _only(_run(self.block, env))
 
     def _tensor(self, name: str) -> Tensor:
@@ -185,6 +193,8 @@ class Scripted(nn.Module):
         kind = node.kind()
         inputs = tuple(value.debugName() for value in node.inputs())
         outputs = tuple(value.debugName() for value in node.outputs())
+        if kind == "aten::embedding" and has_table(self, self.tensors.get(inputs[0], "")):
+            return self._look_in_table(inputs[0], inputs[1], outputs)
         blocks = tuple(self._read(block, modules) for block in node.blocks())
         function: Function | None = None
         keywords: tuple[str, ...] = ()
@@ -197,6 +207,21 @@ class Scripted(nn.Module):
         if function is None and not known:
             raise UnsupportedError(f"the operation {kind}")
         return Step(kind, inputs, outputs, function, keywords, blocks)
+
+    def _look_in_table(self, weight: str, tokens: str, outputs: tuple[str, ...]) -> Step:
+        """A step that calls an embedding layer, which others can then replace."""
+        table = f"table of {weight}"
+        self.tables[table] = put_embedding(self, self.tensors[weight])
+        return Step("aten::embedding", (table, tokens), outputs, lambda layer, x: layer(x), ("", ""))
+
+
+def _inputs(block: Block) -> Iterator[str]:
+    """Every value that something reads."""
+    yield from block.outputs
+    for step in block.steps:
+        yield from step.inputs
+        for inner in step.blocks:
+            yield from _inputs(inner)
 
 
 def _run(block: Block, env: dict[str, Any]) -> list[Any]:

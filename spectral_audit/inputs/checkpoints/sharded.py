@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.checkpoints.contents import Contents, Head
 from spectral_audit.inputs.checkpoints.head import head_of
 from spectral_audit.inputs.checkpoints.pickles import join
@@ -79,7 +79,7 @@ def _index(path: Path) -> dict[str, str]:
         text = path.read_bytes()
         table = json.loads(text)["weight_map"] if len(text) < _INDEX_LIMIT else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        table, found = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        table, found = None, quote(error)
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise RefusedError(
             f"{path}: the index of the shards cannot be read",

@@ -191,9 +191,11 @@ def _by_name(path: Path, found: dict[str, State], name: str) -> tuple[State, tup
     known = [key for key in found if key]
     raise UsageError(
         f"{path}: holds no state dict named `{name}`",
-        expected=", ".join(known) or "no name",
+        expected=f"one of: {', '.join(known)}" if known else "no name",
         found="a single state dict without a name" if "" in found else name,
-        remedy=f"choose another name: {nearest(name, known)}." if known else "leave out --weights.",
+        remedy=f"choose another name; {nearest(name, known)}."
+        if known
+        else "leave out --weights, or `model.weights` in the spec.",
     )
 
 

@@ -10,6 +10,7 @@ import io
 import pickle
 from typing import Any
 
+from spectral_audit.errors import quote
 from spectral_audit.inputs.checkpoints.archive import Archive
 
 _BYTES = {
@@ -83,6 +84,8 @@ def overdrawn(archive: Archive) -> str | None:
         sizes = {name: size for name, size in archive.sizes().items() if name.startswith(f"{folder}/")}
         try:
             _Reader(archive.read(f"{folder}.pkl"), sizes, folder).load()
+        except OverdrawnError as error:
+            return f"{folder}.pkl: {error}"
         except Exception as error:  # noqa: BLE001 (a damaged pickle can fail in any way)
-            return f"{folder}.pkl: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return f"{folder}.pkl: {quote(error)}"
     return None

@@ -12,13 +12,12 @@ import warnings
 
 import torch
 
-from spectral_audit.errors import RefusedError
-from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS, Archive
+from spectral_audit.errors import RefusedError, quote
+from spectral_audit.inputs.checkpoints.archive import Archive
 from spectral_audit.inputs.checkpoints.contents import SAVE_STATE_DICT, Consent, Contents, Head, Program, why_unsafe
 from spectral_audit.inputs.checkpoints.pickles import PickleScan, join, scan_pickle
 from spectral_audit.inputs.checkpoints.scripted import Scripted, UnsupportedError
 from spectral_audit.inputs.checkpoints.storages import overdrawn
-from spectral_audit.inputs.checkpoints.weights import broken
 
 _RECORDS = re.compile(
     r"(?:data|constants|traced_inputs)(?:\.pkl|/\d+)|code/[\w./]+\.py(?:\.debug_pkl)?"
@@ -36,10 +35,7 @@ def open_torchscript(head: Head) -> Contents:
     """The globals of every record that is, or could be taken for, a pickle; and how to load the program."""
     archive = head.archive
     assert archive is not None  # is_torchscript
-    try:
-        scan = _scan(archive)
-    except ZIP_ERRORS as error:
-        raise broken(head, error, "records that can be read") from None
+    scan = _scan(archive)
     extra = [name for name in archive.names if name.startswith("extra/")]
     foreign = [name for name in archive.names if not _RECORDS.fullmatch(name)]
     refusal = why_unsafe(head.path, scan)
@@ -102,7 +98,7 @@ def _load(head: Head) -> Program:
         raise RefusedError(
             f"{head.path}: the TorchScript program cannot be loaded",
             expected=f"a program that torch {torch.__version__} reads",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            found=quote(error),
             remedy=_REMEDY,
         ) from None
     return Program(module, "TorchScript program")

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.architectures.builders import importing
 from spectral_audit.inputs.checkpoints.archive import ZIP_ERRORS
 from spectral_audit.inputs.checkpoints.contents import (
@@ -88,7 +88,7 @@ def broken(head: Head, error: BaseException, expected: str) -> RefusedError:
     return RefusedError(
         f"{head.path}: damaged, cut short, or not readable by this version",
         expected=expected,
-        found=f"{head.size} bytes; {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        found=f"{head.size} bytes; {quote(error)}",
         remedy="copy or download the file again, or save it again.",
     )
 
@@ -145,7 +145,7 @@ def _unpickle(head: Head, load: Callable[[], object]) -> object:
         raise RefusedError(
             f"{head.path}: its pickle names code that is not here",
             expected="the classes it was saved with, importable from the working directory",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            found=quote(error),
             remedy=f"run this where that code lies; or {SAVE_STATE_DICT}",
         ) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 (the pickle's own code runs here)

@@ -109,4 +109,9 @@ def _source(ask: Ask) -> Source:
             remedy="correct `data.path`, or fetch the data.",
         ) from None
     except (OSError, ValueError) as error:
-        raise RefusedError(f"{path}: cannot be read", found=str(error), remedy="give a readable file.") from None
+        raise RefusedError(
+            f"{path}: cannot be read",
+            expected="the file or folder named by `data.path`, relative to the spec",
+            found=str(error),
+            remedy="name a readable one in `data.path`.",
+        ) from None

@@ -101,12 +101,12 @@ def _from_npy(path: Path) -> Array:
     except Exception as error:  # noqa: BLE001 (as for an archive)
         raise _damaged_npy(path, error) from None
     if not isinstance(value, np.ndarray):
-        raise _damaged_npy(path, TypeError(f"holds a {type(value).__name__}"))
+        raise _damaged_npy(path, f"a {type(value).__name__}")
     return value
 
 
-def _damaged_npy(path: Path, error: BaseException) -> RefusedError:
-    return damaged(path, "the array", "an .npy file written by numpy.save", error)
+def _damaged_npy(path: Path, found: BaseException | str) -> RefusedError:
+    return damaged(path, "the array", "an .npy file written by numpy.save", found)
 
 
 def is_safetensors(source: Source) -> bool:

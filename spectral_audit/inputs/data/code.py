@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spectral_audit.errors import AuditError, RefusedError
+from spectral_audit.errors import AuditError, RefusedError, quote
 from spectral_audit.inputs.architectures.builders import find_builder
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.stored import Array, Ask, Source, Stored, whole
@@ -52,7 +52,7 @@ def read_function(ask: Ask) -> Stored:
 
 
 def _call(name: str, folder: Path) -> Any:
-    function = find_builder(name, folder)
+    function = find_builder(name, folder, returns="a pair of arrays", asked="`data.path`")
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -65,7 +65,7 @@ def _call(name: str, folder: Path) -> Any:
             raise RefusedError(
                 f"python:{name}: the function failed",
                 expected=_EXPECTED,
-                found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+                found=quote(error),
                 remedy="call it in Python without arguments, and correct it.",
             ) from error
         finally:
@@ -90,5 +90,5 @@ def _returned(name: str, found: str) -> RefusedError:
         f"python:{name}: the function does not return a data set",
         expected=_EXPECTED,
         found=found,
-        remedy="return that.",
+        remedy="return a pair of arrays from it.",
     )

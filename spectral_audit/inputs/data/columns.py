@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spectral_audit.errors import AuditError, RefusedError, nearest
+from spectral_audit.errors import RefusedError, nearest
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.data.images import lazily
 from spectral_audit.inputs.data.stored import (
@@ -133,7 +133,7 @@ def _split(path: Path, split: str | None) -> Path:
             f"{path}: holds several splits",
             expected="`data.split`, the name of one",
             found=f"splits {', '.join(known) or '(none)'}" + (f"; `data.split: {split}`" if split else ""),
-            remedy=f"set `data.split`; {nearest(split or 'test', known)}.",
+            remedy=f"set `data.split`; {nearest(split or 'test', known)}." if known else "save the dataset again.",
         )
     return _inside(path, {"filename": split})
 
@@ -144,13 +144,13 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, "the file", _SAVED, error) from None
     if not isinstance(found, dict):
-        raise damaged(path, "the file", _SAVED, TypeError("holds no JSON object"))
+        raise damaged(path, "the file", _SAVED, "no JSON object")
     return found
 
 
 def _list(path: Path, value: Any) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise damaged(path, "the file", _SAVED, TypeError("lists no files or splits"))
+        raise damaged(path, "the file", _SAVED, "no list of files or splits")
     return value
 
 
@@ -171,6 +171,9 @@ def _stored(ask: Ask, table: Any, features: dict[str, Any], sha256: str) -> Stor
     """Inputs and labels from the columns the spec names."""
     path, y_name = ask.path, ask.spec.data.y
     inputs = columns_of(path, table.column_names, ask.spec.data.x, y_name)
+    for name in (*inputs, y_name):
+        if table.column_names.count(name) > 1:
+            raise bad(path, f"column `{name}`", "a name of its own", "its name twice", "rename one of them.")
     if not table.num_rows:
         raise bad(path, "the table", "at least one sample", "no rows", "save a data set with samples in it.")
     y = None if y_name is None else _values(path, y_name, table.column(y_name))
@@ -221,11 +224,13 @@ def _values(path: Path, name: str, column: Any) -> Array:
     import pyarrow
 
     try:
-        return _rectangular(path, name, column.combine_chunks(), (len(column),))
-    except AuditError:
-        raise
-    except (pyarrow.ArrowException, ValueError, TypeError) as error:
-        raise damaged(path, f"column `{name}`", "numbers, lists of numbers, or text", error) from None
+        values = column.combine_chunks()
+    except pyarrow.ArrowException:  # the places in a piece are numbers of 32 bits
+        values = column
+    if isinstance(values, type(column)):
+        found = f"{len(column)} samples in {column.num_chunks} pieces"
+        raise bad(path, f"column `{name}`", "a column that fits one piece of 2 GB", found, "save fewer samples.")
+    return _rectangular(path, name, values, (len(column),))
 
 
 def _rectangular(path: Path, name: str, values: Any, outer: tuple[int, ...]) -> Array:
@@ -234,8 +239,6 @@ def _rectangular(path: Path, name: str, values: Any, outer: tuple[int, ...]) -> 
 
     if isinstance(values, pyarrow.ExtensionArray):
         values = values.storage
-    if isinstance(values, pyarrow.ChunkedArray):  # what is left where one chunk could not hold all of it
-        raise bad(path, f"column `{name}`", "a column of at most 2 GB", f"{values.num_chunks} parts", "split it.")
     kind = values.type
     if values.null_count:
         raise bad(path, f"column `{name}`", "a value for every sample", f"{values.null_count} nulls", "fill them.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.inputs.data.stored import Array, Ask, Indices, Source, Stored, bad, missing_extra
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -39,7 +39,10 @@ def read_image_folder(ask: Ask) -> Stored:
         listing = [(image.relative_to(path).as_posix(), image.stat().st_size) for _, image in files]
     except OSError as error:
         raise RefusedError(
-            f"{path}: cannot be read", expected=_EXPECTED, found=str(error), remedy="give a readable folder."
+            f"{path}: cannot be read",
+            expected=_EXPECTED,
+            found=str(error),
+            remedy="make the folder and all images in it readable.",
         ) from None
     if not files:
         raise RefusedError(
@@ -85,7 +88,7 @@ def lazily(
         raise RefusedError(
             f"{ask.path}: images have another layout than the spec says",
             expected="`input.layout: NHW` for grey images, NHWC for colour",
-            found=f"`input.layout: {layout}`",
+            found=f"`input.layout: {ask.spec.input.layout}`",
             remedy="correct `input.layout`, or leave it out.",
         )
     mode = "L" if layout == "NHW" else "RGB"
@@ -121,7 +124,7 @@ def _decode(ask: Ask, label: str, source: Path | bytes, mode: str | None) -> Arr
             raise RefusedError(
                 f"{ask.path}: image {label} cannot be decoded",
                 expected=f"one of: {', '.join(_FORMATS)}",
-                found=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}",
+                found=quote(error),
                 remedy="repair or remove that image.",
             ) from None
 

@@ -28,7 +28,10 @@ def read_labels(spec: AuditSpec, stored: Stored) -> tuple[Array, tuple[str, ...]
             names = ()
         y = _numbered(spec, stored, y)
     if y.dtype.kind not in "biuf":
-        raise bad(path, name, "numbers", f"dtype {y.dtype}", "save labels as class numbers, 0 to C-1.")
+        remedy = "save the values as numbers."
+        if spec.task.type == "classification":
+            remedy = "save labels as class numbers, 0 to C-1."
+        raise bad(path, name, "numbers", f"dtype {y.dtype}", remedy)
     require_finite(path, name, y)
     return (_values(spec, name, y), ()) if spec.task.type == "regression" else (_classes(spec, name, y), names)
 
@@ -59,7 +62,9 @@ def _values(spec: AuditSpec, name: str, y: Array) -> Array:
         raise bad(spec.data.path, name, "values of shape (n,) or (n, C)", shape(y), "flatten the outputs.")
     with np.errstate(over="ignore"):
         values = y.reshape(len(y), -1).astype(np.float32)
-    require_finite(spec.data.path, name, values)
+    if not np.isfinite(values).all():
+        remedy = "save the values in a larger unit."
+        raise bad(spec.data.path, name, "numbers up to 3.4e38", f"values up to {np.abs(y).max():.3g}", remedy)
     return values
 
 
@@ -76,7 +81,7 @@ def _classes(spec: AuditSpec, name: str, y: Array) -> Array:
     outside = (classes < 0) | (classes > 1) if binary else classes < 0
     if outside.any():
         first = int(outside.argmax())
-        found = f"{int(outside.sum())} others, the first {classes[first]} at index {first}"
+        found = f"{int(outside.sum())} of {len(classes)} outside, the first {classes[first]} at index {first}"
         expected = "labels 0 and 1, for the loss bce" if binary else "class numbers from 0 up"
         raise bad(path, name, expected, found, "renumber the classes, or drop those samples.")
     return classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from spectral_audit.errors import RefusedError, nearest
+from spectral_audit.errors import RefusedError, nearest, quote
 from spectral_audit.inputs.checkpoints.archive import sha256_of
 from spectral_audit.inputs.spec import AuditSpec
 from spectral_audit.results import Finding
@@ -78,7 +78,8 @@ def require_numbers(path: Path, name: str, x: Array) -> None:
         remedy = "reshape it: the first axis counts the samples."
         raise bad(path, name, "samples along the first axis, inputs along the others", shape(x), remedy)
     if x.size == 0:
-        raise bad(path, name, "at least one sample", shape(x), "save a data set with samples in it.")
+        remedy = "save a data set with samples in it."
+        raise bad(path, name, "at least one sample of at least one number", shape(x), remedy)
     require_finite(path, name, x)
 
 
@@ -101,12 +102,12 @@ def shape(x: Array) -> str:
     return f"shape {x.shape}"
 
 
-def damaged(path: Path, what: str, expected: str, error: BaseException) -> RefusedError:
-    """The refusal of a file that its library cannot read."""
+def damaged(path: Path, what: str, expected: str, found: BaseException | str) -> RefusedError:
+    """The refusal of a file that its library cannot read, or in which something else was found."""
     return RefusedError(
         f"{path}: {what} is cut short or damaged",
         expected=expected,
-        found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+        found=found if isinstance(found, str) else quote(found),
         remedy="copy or download the file again.",
     )
 
@@ -120,7 +121,7 @@ def absent(path: Path, what: str, name: str, key: str, known: Iterable[str]) -> 
         f"{path}: holds no {what} `{name}`",
         expected=f"the {what} named by `data.{key}`",
         found=f"{what}s {listed or '(none)'}",
-        remedy=f"correct `data.{key}`; {nearest(name, known[:50])}.{without}",
+        remedy=f"correct `data.{key}`; {nearest(name, known[:50])}.{without}" if known else f"save {what}s in it.",
     )
 
 
@@ -132,13 +133,6 @@ def missing_extra(path: Path, library: str, extra: str) -> RefusedError:
         found="no such package",
         remedy=f"pip install 'spectral-audit[{extra}]'",
     )
-
-
-def pick(path: Path, arrays: Mapping[str, Array], name: str, key: str) -> Array:
-    """One array by its name."""
-    if name not in arrays:
-        raise absent(path, "array", name, key, arrays)
-    return arrays[name]
 
 
 def one_name(ask: Ask) -> str:

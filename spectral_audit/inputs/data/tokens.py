@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.errors import RefusedError
+from spectral_audit.errors import RefusedError, quote
 from spectral_audit.results import Finding
 
 _PART = 32
@@ -28,7 +28,9 @@ class FromEmbedding(nn.Module):
     def __init__(self, model: nn.Module, name: str, row: Tensor) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        self.model.set_submodule(name, _Given())
+        table = self.model.get_submodule(name)
+        assert isinstance(table, nn.Embedding) and isinstance(table.weight, nn.Parameter)
+        self.model.set_submodule(name, _Given(table.weight))
         self.name = name
         self.register_buffer("row", row.clone())
 
@@ -42,11 +44,28 @@ class FromEmbedding(nn.Module):
         finally:
             given.value = None
 
+    def reads_table(self, e: Tensor) -> bool:
+        """Whether the output for these embedded tokens depends on the table all the same."""
+        weight = self.model.get_submodule(self.name).weight
+        assert isinstance(weight, nn.Parameter)
+        with torch.enable_grad():
+            out = self(e)
+            return torch.autograd.grad(out.sum(), weight, allow_unused=True)[0] is not None
+
+    def forget_table(self) -> None:
+        """Keep the table from counting among the parameters."""
+        given = self.model.get_submodule(self.name)
+        assert isinstance(given, _Given)
+        given.weight = None
+
 
 class _Given(nn.Module):
-    """Stands for the embedding and returns what it was given, whatever the tokens."""
+    """Stands for the embedding and returns what it was given, whatever the tokens; others may read its table."""
 
-    value: Tensor | None = None
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.value: Tensor | None = None
+        self.weight: nn.Parameter | None = weight
 
     def forward(self, tokens: Tensor) -> Tensor:
         assert self.value is not None
@@ -65,7 +84,9 @@ def from_embedding(model: nn.Module, tokens: Tensor) -> tuple[nn.Module, Tensor,
         embedded = torch.cat([table(part) for part in tokens.split(_PART)])
         wrapped = FromEmbedding(model, name, tokens[:1])
         _require_same(model, wrapped, tokens, embedded)
-    tied = any(p is table.weight for m in model.modules() if m is not table for p in m.parameters(recurse=False))
+    tied = wrapped.reads_table(embedded[:1])
+    if not tied:
+        wrapped.forget_table()
     left = "it is tied to another layer, and measured there alone" if tied else "its table is not among the weights"
     said = Finding(
         "input.tokens",
@@ -88,8 +109,7 @@ def _embedding(model: nn.Module, tokens: Tensor) -> tuple[str, nn.Embedding]:
             raise RefusedError(
                 "the model does not run on these tokens",
                 expected="tokens (n, length) below the size of its embedding",
-                found=f"tokens {tuple(row.shape[1:])} up to {int(row.max())}; {type(error).__name__}: "
-                f"{' '.join(str(error).split())[:160]}",
+                found=f"tokens {tuple(row.shape[1:])} up to {int(row.max())}; {quote(error)}",
                 remedy="check the vocabulary and the architecture.",
             ) from error
     if len(seen) != 1 or seen[0] == "":

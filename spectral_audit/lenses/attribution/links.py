@@ -62,7 +62,7 @@ _TINY = torch.finfo(torch.float64).tiny
 def _loss_gradient(subject: Subject, x: Tensor) -> Tensor:
     """∇_x ℓ (n, d) at `x` (n, *shape)."""
     part = subject.leaf(x)
-    loss = subject.losses(subject.forward(part), slice(0, len(x))).sum()
+    loss = subject.losses(subject.forward_fused(part), slice(0, len(x))).sum()
     (g,) = torch.autograd.grad(loss, part, materialize_grads=True)
     return g.flatten(1)
 
@@ -70,7 +70,7 @@ def _loss_gradient(subject: Subject, x: Tensor) -> Tensor:
 def _jacobian_norms(subject: Subject) -> Tensor:
     """‖Qᵀ∂f/∂x‖₂ (n,) float64, exactly: one backward pass for every column of the output basis Q."""
     x = subject.leaf(subject.x)
-    f = subject.forward(x)
+    f = subject.forward_fused(x)
     rows = [
         torch.autograd.grad((f @ q).sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
         for q in subject.basis[:, : subject.rank].unbind(1)

@@ -43,8 +43,8 @@ class HessianProduct:
     """v ↦ A_i v_i for the samples of one chunk, (m, d) to (m, d), over a retained graph."""
 
     def __init__(self, subject: Subject, target: Tensor, where: slice) -> None:
-        self._x = subject.x[where].clone().requires_grad_(True)
-        f = subject.forward(self._x).gather(1, target[where][:, None]).sum()
+        self._x = subject.leaf(subject.x[where])
+        f = subject.forward_fused(self._x).gather(1, target[where][:, None]).sum()
         (self._a,) = torch.autograd.grad(f, self._x, create_graph=True, materialize_grads=True)
 
     def __call__(self, v: Tensor) -> Tensor:
