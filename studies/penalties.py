@@ -177,8 +177,13 @@ def figures(found: Measurement) -> dict[str, float | None]:
     return row
 
 
+def recorded(wanted: list[Run], records: Path) -> list[Run]:
+    """The runs that have a record."""
+    return [run for run in wanted if run.record(records).exists()]
+
+
 def collect(wanted: list[Run], folder: Path | None, records: Path) -> list[dict[str, Any]]:
-    """The figures of every run, from its record where there is one."""
+    """The figures of every run, setting by setting, from its record where there is one."""
     records.mkdir(parents=True, exist_ok=True)
     rows = []
     for k, run in enumerate(wanted):
@@ -190,7 +195,8 @@ def collect(wanted: list[Run], folder: Path | None, records: Path) -> list[dict[
             part.replace(path)
             print(f"{k + 1}/{len(wanted)} {path.stem}: {row['seconds']} s", file=sys.stderr, flush=True)
         rows.append(json.loads(path.read_text(encoding="utf-8")))
-    return rows
+    order = list(dict.fromkeys(run.setting for run in wanted))
+    return [row for _, row in sorted(zip(wanted, rows, strict=True), key=lambda pair: order.index(pair[0].setting))]
 
 
 def main() -> None:
@@ -199,11 +205,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS), help="these settings")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--records", type=Path, default=ROOT / "build" / "penalties")
+    parser.add_argument("--recorded", action="store_true", help="train nothing: a page of the runs that are there")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "penalties.md")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    rows = collect(runs(asked.only, asked.seeds), asked.data, asked.records)
+    wanted = runs(asked.only, asked.seeds)
+    wanted = recorded(wanted, asked.records) if asked.recorded else wanted
+    rows = collect(wanted, asked.data, asked.records)
     write(rows, {name: sizes(setting) for name, setting in SETTINGS.items()}, asked.output)
 
 

@@ -53,8 +53,11 @@ def interval(values: list[float]) -> Change:
 class Group:
     """The runs of one penalty at one strength, each with the plain run of its seed."""
 
-    def __init__(self, setting: str, penalty: str, strength: float, pairs: list[tuple[Row, Row]]) -> None:
+    def __init__(
+        self, setting: str, penalty: str, strength: float, pairs: list[tuple[Row, Row]], short: str = ""
+    ) -> None:
         self.setting, self.penalty, self.strength, self.pairs = setting, penalty, strength, pairs
+        self.short = short
 
     def difference(self, name: str) -> Change:
         return interval([run[name] - plain[name] for run, plain in self.pairs])
@@ -69,7 +72,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        return f"{self.penalty} {self.strength:g}"
+        return f"{self.penalty} {self.strength:g}{self.short}"
 
     @property
     def modest(self) -> bool:
@@ -95,7 +98,9 @@ def grouped(rows: list[Row]) -> dict[str, list[Group]]:
     for setting, penalty, strength in keys:
         own = [r for r in rows if (r["setting"], r["penalty"], r["strength"]) == (setting, penalty, strength)]
         pairs = [(r, plain[setting, r["seed"]]) for r in own]
-        found[setting].append(Group(setting, penalty, strength, pairs))
+        seeds = sum(r["setting"] == setting and not r["penalty"] for r in rows)
+        short = f" ({len(pairs)} of {seeds} seeds)" if len(pairs) < seeds else ""
+        found[setting].append(Group(setting, penalty, strength, pairs, short))
     return found
 
 
