@@ -6,6 +6,7 @@ spec → checkpoint → model → probe → measurement → report. Nothing retu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from .lenses.attribution import AttributionSettings, Callback
 from .measure import Settings, measure
 from .memory import memory_budget
 from .opening import DeviceName, Opened, Request, about, open_request
+from .ranks import ALONE, Ranks
 from .results import SCHEMA, DataInfo, Engine, Finding, Measurement, ModelInfo, Report, TaskInfo
 from .stages import Progress
 
@@ -28,8 +30,11 @@ def audit(
     request: Request,
     progress: Progress = lambda stage, done, total: None,
     observe: Callable[[Sheet], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Audit one checkpoint; `observe` is handed pictures of a few attributions when the data are images.
+
+    Every one of the processes `ranks` that share an audit makes the same call and is given the same report.
 
     Raises `UsageError` or `RefusedError`, whose message names the file it is about.
     """
@@ -42,7 +47,7 @@ def audit(
             opened.x,
             opened.probe.y,
             loss=opened.spec.task.loss,
-            settings=_settings(request, opened.spec, device, observe),
+            settings=replace(_settings(request, opened.spec, device, observe), ranks=ranks),
             progress=progress,
         )
     return _report(request, opened, found, device)

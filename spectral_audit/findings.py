@@ -103,6 +103,11 @@ def regime_finding(rows: int) -> Finding:
     )
 
 
+def ranks_finding(processes: int) -> Finding:
+    """What sharing an audit changes: the last digits of sums."""
+    return _finding("engine.ranks", "info", f"{processes} processes shared the samples of this audit out among them")
+
+
 def memory_finding(chosen: int, last: int) -> Finding:
     """What running out of memory changed: the time, and the last digits of sums."""
     return _finding(

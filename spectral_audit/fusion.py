@@ -4,137 +4,226 @@ In eval mode a batch norm is affine in each channel: behind a convolution it giv
 which is a convolution with the weights sW and the bias s(b − μ) + β. Folded, its passes over the activations are saved,
 and γ and β stay parameters like any. torch takes a convolution's second derivatives by further convolutions in unusual
 shapes; here they are the ordinary ones: forward, and backward to the input and to the weights.
+
+Functions are watched, not modules: modules, TorchScript and exported programs then run the same operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-_CONVOLUTIONS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv1d: nn.BatchNorm1d,
-    nn.Conv2d: nn.BatchNorm2d,
-    nn.Conv3d: nn.BatchNorm3d,
-}
+from .functions import bind, function_name, tensors_in
+
+_CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
+_NORM = "batch_norm"
+# Questions about a tensor that its values have no part in.
+_QUESTIONS = {"dim", "ndimension", "size", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
 # Input channels up to which a gradient to the input is taken by a forward pass.
 _FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
-class Fused:
-    """The name of a convolution, and of the batch norm that alone takes its output (`None`: there is none)."""
+class Norm:
+    """A batch norm in eval mode: the names of its parameters (if it has them) and statistics, and its ε."""
 
-    convolution: str
-    norm: str | None
+    weight: str | None
+    bias: str | None
+    mean: str
+    variance: str
+    eps: float
 
 
-def fusible(model: nn.Module, parts: Sequence[Tensor], expected: Tensor) -> tuple[Fused, ...]:
-    """The convolutions of `model` (in eval mode) that may be replaced without changing its outputs.
+Fused = Mapping[str, Norm | None]
 
-    Norms are those that are given a convolution's very output for the first of `parts`. That nobody else takes it, and
-    that this is so for all inputs, is found out by comparing the outputs for all `parts` with the `expected` ones (n,
-    C). Only plain modules count: no hooks, no parametrisations, no padding but with zeros.
+
+def fusible(model: nn.Module, parts: Sequence[Tensor], expected: Tensor) -> Fused:
+    """The convolutions of `model` (in eval mode) that `fused` may run, by the names of their weights, and the norm that
+    alone takes the output of each (`None`: there is none).
+
+    The first of `parts` tells; that the outputs for all of them are the `expected` ones (n, C) is made sure of.
     """
-    names = {m: name for name, m in model.named_modules()}
-    convolutions = [m for m in names if type(m) in _CONVOLUTIONS and _plain(m) and isinstance(m.padding, tuple)]
-    convolutions = [m for m in convolutions if m.padding_mode == "zeros"]
-    if not convolutions:
-        return ()
-    followed = _followers(model, parts[0], convolutions)
-    found = tuple(Fused(names[c], None if norm is None else names[norm]) for c, norm in followed.items())
-    plain = tuple(Fused(pair.convolution, None) for pair in found)
-    return next((pairs for pairs in (found, plain) if _same(model, parts, expected, pairs)), ())
+    watch = _Watch(model)
+    with torch.no_grad(), watch:
+        model(parts[0])
+    found = watch.found()
+    plain = dict.fromkeys(found)
+    return next((plan for plan in (found, plain) if plan and _same(model, parts, expected, plan)), {})
 
 
-@contextmanager
-def fused(model: nn.Module, pairs: Sequence[Fused]) -> Iterator[None]:
-    """Run the convolutions of `pairs`, and the norms behind them, in the faster way until the context is left."""
-    patched: list[nn.Module] = []
-    try:
-        for pair in pairs:
-            convolution = model.get_submodule(pair.convolution)
-            norm = None if pair.norm is None else model.get_submodule(pair.norm)
-            vars(convolution)["forward"] = _Folded(convolution, norm)
-            patched.append(convolution)
-            if norm is not None:
-                vars(norm)["forward"] = _unchanged
-                patched.append(norm)
-        yield
-    finally:
-        for module in patched:
-            del vars(module)["forward"]
+def fused(model: nn.Module, plan: Fused, x: Tensor) -> Any:
+    """What `model` returns for `x`, its convolutions run in the faster way.
+
+    A model that does something else with the output of a convolution this time is run as it is written.
+    """
+    if plan:
+        try:
+            with _Run(model, plan):
+                return model(x)
+        except _DivergedError:
+            pass
+    return model(x)
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
-
-
-def _plain(module: nn.Module) -> bool:
-    """Whether a call of the module is its forward pass and nothing else."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return not any(hooks) and "forward" not in vars(module)
-
-
-def _followers(model: nn.Module, x: Tensor, convolutions: Sequence[nn.Module]) -> dict[nn.Module, nn.Module | None]:
-    """The convolutions that run exactly once, and the plain norm in eval mode that takes the output of each, if any."""
-    outputs: list[tuple[nn.Module, Tensor]] = []
-    taken: dict[nn.Module, list[nn.Module]] = {}
-
-    def made(module: nn.Module, _: Any, out: Tensor) -> None:
-        outputs.append((module, out))
-
-    def takes(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        taken.setdefault(module, []).extend(c for c, out in outputs if out is inputs[0])
-
-    norms = [m for m in model.modules() if type(m) in _CONVOLUTIONS.values() and _plain(m)]
-    norms = [m for m in norms if m.running_mean is not None and not m.training]
-    hooks = [c.register_forward_hook(made) for c in convolutions]
-    hooks += [m.register_forward_pre_hook(takes) for m in norms]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    ran = [c for c, _ in outputs]
-    once = [c for c in convolutions if ran.count(c) == 1]
-    behind = {found[0]: m for m, found in taken.items() if len(found) == 1 and type(m) is _CONVOLUTIONS[type(found[0])]}
-    return {c: behind.get(c) for c in once}
-
-
-def _same(model: nn.Module, parts: Sequence[Tensor], expected: Tensor, pairs: Sequence[Fused]) -> bool:
-    with torch.no_grad(), fused(model, pairs):
-        found = torch.cat([model(part) for part in parts]).view_as(expected)
+def _same(model: nn.Module, parts: Sequence[Tensor], expected: Tensor, plan: Fused) -> bool:
+    with torch.no_grad():
+        found = torch.cat([fused(model, plan, part) for part in parts]).view_as(expected)
     difference = float((found - expected).abs().max())
     return difference <= 1e3 * torch.finfo(expected.dtype).eps * float(expected.abs().max())
 
 
-class _Folded:
-    """The forward pass of a convolution and the norm behind it, as one convolution."""
+class _DivergedError(Exception):
+    """The output of a convolution does not go where it went before."""
 
-    def __init__(self, convolution: Any, norm: Any) -> None:
-        self.convolution, self.norm = convolution, norm
-        axes = len(convolution.kernel_size)
-        self.options = (convolution.stride, convolution.padding, convolution.dilation, False, (0,) * axes)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = self.convolution.weight, self.convolution.bias
-        # A view: the engine only tells of results of operations whether their gradient is wanted.
-        weight, bias = (weight.view_as(weight), bias) if self.norm is None else _folded(weight, bias, self.norm)
-        out: Tensor = _apply(_Convolution, x, weight, bias, (*self.options, self.convolution.groups))
+class _Mode(TorchFunctionMode):
+    """Sees the convolutions and norms of a forward pass."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Hand on the function's name and its arguments, by name where these matter."""
+        kwargs = kwargs or {}
+        name = function_name(func)
+        bound = bind(func, args, kwargs) if name in _CONVOLUTIONS or name == _NORM else {}
+        return self.see(name, bound, lambda: func(*args, **kwargs), tensors_in((args, kwargs)))
+
+    def see(self, name: str, bound: dict[str, Any], call: Callable[[], Any], tensors: list[Tensor]) -> Any:
+        """What the function returns."""
+        raise NotImplementedError
+
+
+class _Watch(_Mode):
+    """Finds the named weights of convolutions, and what takes their outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        self._names = {id(t): name for name, t in tensors}
+        self._outputs: dict[int, tuple[str, Tensor]] = {}
+        self._takers: dict[str, list[Norm | None]] = {}
+
+    def see(self, name: str, bound: dict[str, Any], call: Callable[[], Any], tensors: list[Tensor]) -> Any:
+        """Note who takes the output of a convolution; remember the output of this one."""
+        norm = self._norm(bound) if name == _NORM else None
+        out = call()
+        if _asks(name, out):
+            return out
+        for t in tensors:
+            if id(t) in self._outputs:
+                self._takers[self._outputs[id(t)][0]].append(norm if t is bound.get("input") else None)
+        weight = self._names.get(id(bound.get("weight"))) if name in _CONVOLUTIONS else None
+        if weight is not None and _usual(name, bound):
+            self._outputs[id(out)] = weight, out
+            self._takers.setdefault(weight, [])
         return out
 
+    def _norm(self, bound: dict[str, Any]) -> Norm | None:
+        given = [bound.get(key) for key in ("weight", "bias", "running_mean", "running_var")]
+        names = [None if t is None else self._names.get(id(t), "") for t in given]
+        weight, bias, mean, variance = names
+        if bound.get("training") or not mean or not variance or "" in names:
+            return None
+        return Norm(weight, bias, mean, variance, float(bound.get("eps", 1e-5)))
 
-def _folded(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+    def found(self) -> dict[str, Norm | None]:
+        """The norm behind each convolution, where nothing else takes its output in any of its calls."""
+        calls = [weight for weight, _ in self._outputs.values()]
+        found: dict[str, Norm | None] = {}
+        for weight, takers in self._takers.items():
+            alone = len(takers) == calls.count(weight) and len(set(takers)) == 1
+            found[weight] = takers[0] if alone else None
+        return found
+
+
+class _Run(_Mode):
+    """Runs convolutions with the norm behind them in one, and passes the norm over."""
+
+    def __init__(self, model: nn.Module, plan: Fused) -> None:
+        super().__init__()
+        self._plan: dict[int, _Parts | None] = {}
+        for weight, norm in plan.items():
+            self._plan[id(_tensor(model, weight))] = None if norm is None else _parts(model, norm)
+        self._folded: dict[int, tuple[Tensor, _Parts]] = {}
+
+    def see(self, name: str, bound: dict[str, Any], call: Callable[[], Any], tensors: list[Tensor]) -> Any:
+        """Run what is in the plan in the faster way, and anything else as it is."""
+        taken = [self._folded[id(t)] for t in tensors if id(t) in self._folded]
+        if taken:
+            return self._pass(name, bound, call, *taken[0])
+        key = id(bound.get("weight")) if name in _CONVOLUTIONS else 0
+        if key not in self._plan or not _usual(name, bound):
+            return call()
+        parts = self._plan[key]
+        weight, bias = bound["weight"], bound.get("bias")
+        # A view: the engine only tells of results of operations whether their gradient is wanted.
+        weight, bias = (weight.view_as(weight), bias) if parts is None else _folded(weight, bias, parts)
+        options = (bound.get(key, default) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
+        axes = _CONVOLUTIONS[name]
+        spread = (list(o) * (axes // len(o)) if isinstance(o, (list, tuple)) else [o] * axes for o in options)
+        groups = bound.get("groups", 1)
+        out: Tensor = _apply(_Convolution, bound["input"], weight, bias, (*spread, False, [0] * axes, groups))
+        if parts is not None:
+            self._folded[id(out)] = out, parts
+        return out
+
+    def _pass(self, name: str, bound: dict[str, Any], call: Callable[[], Any], out: Tensor, parts: _Parts) -> Any:
+        """The output of a convolution with its norm, when this is that norm; another tensor from here on."""
+        if name in _QUESTIONS or name == "__get__":
+            answer = call()
+            if _asks(name, answer):
+                return answer
+        if name != _NORM or bound["input"] is not out or bound.get("running_mean") is not parts.mean:
+            raise _DivergedError
+        return out.view_as(out)
+
+
+def _usual(name: str, bound: dict[str, Any]) -> bool:
+    """Whether a convolution is of a batch, with its padding in numbers."""
+    return bound["input"].ndim == 2 + _CONVOLUTIONS[name] and not isinstance(bound.get("padding"), str)
+
+
+def _asks(name: str, answer: Any) -> bool:
+    """Whether a function only asked about a tensor; its attributes that are no tensors are such questions too."""
+    return name in _QUESTIONS or (name == "__get__" and not isinstance(answer, Tensor))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tensors of a norm."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+
+def _parts(model: nn.Module, norm: Norm) -> _Parts:
+    weight, bias = (None if name is None else _tensor(model, name) for name in (norm.weight, norm.bias))
+    return _Parts(weight, bias, _tensor(model, norm.mean), _tensor(model, norm.variance), norm.eps)
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    folder, _, last = name.rpartition(".")
+    found: Tensor = getattr(model.get_submodule(folder), last)
+    return found
+
+
+def _folded(weight: Tensor, bias: Tensor | None, norm: _Parts) -> tuple[Tensor, Tensor]:
     """sW and s(b − μ) + β."""
-    scale = (norm.running_var + norm.eps).rsqrt()
+    scale = (norm.variance + norm.eps).rsqrt()
     scale = scale if norm.weight is None else norm.weight * scale
-    shift = -norm.running_mean if bias is None else bias - norm.running_mean
+    shift = -norm.mean if bias is None else bias - norm.mean
     shift = scale * shift if norm.bias is None else torch.addcmul(norm.bias, scale, shift)
     return weight * scale.view(-1, *(1 for _ in weight.shape[1:])), shift
 

@@ -22,6 +22,7 @@ from .findings import (
     memory_finding,
     model_findings,
     no_input_gradient,
+    ranks_finding,
     regime_finding,
     undefined_finding,
 )
@@ -34,6 +35,7 @@ from .lenses.rounding import measured_rounding
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
 from .memory import out_of_memory
+from .ranks import ALONE, Ranks
 from .regimes import RegimeChoice, choose_regime
 from .results import (
     AXES,
@@ -62,7 +64,8 @@ class Settings:
     `chunk` samples go through the model at a time; when `None` it is chosen to fit into `memory` bytes, by default 60 %
     of what is free. `weights` and `aggregation` define the index;
     `hessian_tolerance` is the relative error at which Lanczos stops; `regime` says whether kernels are formed, chosen
-    by their size when `auto`; `attribution` may be `None` to skip it.
+    by their size when `auto`; `attribution` may be `None` to skip it. `ranks` are the processes that share the
+    samples: each calls `measure` with the same arguments, and each is given the same figures.
     """
 
     seed: int = 0
@@ -75,6 +78,7 @@ class Settings:
     hessian_tolerance: float = 1e-3
     regime: RegimeChoice = "auto"
     attribution: AttributionSettings | None = field(default_factory=AttributionSettings)
+    ranks: Ranks = ALONE
 
 
 def measure(
@@ -153,6 +157,7 @@ def _measure(
             dtype=settings.dtype,
             chunk=settings.chunk,
             memory=settings.memory,
+            ranks=settings.ranks,
         )
         chosen = min(settings.chunk or subject.chunk, subject.n)
     plan, subject = stages.run("model", subject, generators[0], lambda s, _: _plan(s, generators[0]))
@@ -206,6 +211,8 @@ def _measure(
         findings.append(no_input_gradient())
     if subject.chunk < chosen:
         findings.append(memory_finding(chosen, subject.chunk))
+    if settings.ranks.size > 1:
+        findings.append(ranks_finding(settings.ranks.size))
     if regime == "krylov":
         findings.append(regime_finding(subject.n * subject.outputs))
     findings += [undefined_finding(reason) for reason in dict.fromkeys(undefined.values())]
@@ -231,7 +238,7 @@ def _measure(
 
 def _plan(subject: Subject, generator: torch.Generator) -> Study:
     """How to measure, once second derivatives have been checked."""
-    plan = study(subject, generator)
+    plan = study(subject.alone(), generator)
     require_second_derivatives(subject, [*plan.structured, *plan.generic], generator)
     return plan
 
@@ -248,12 +255,15 @@ def _first_order(
     swept, subject = stages.run(
         "sweep", subject, generator, lambda s, advance: sweep(s, plan, advance), total=subject.n
     )
-    with stages.stage("kernels"):
+
+    def read() -> FirstOrder:
         rounding = measured_rounding(subject, plan, swept)
         jacobian = read_jacobian(subject, swept, rounding.jacobian)
         kernel = read_kernel(subject, swept, generator, (rounding.kernel, rounding.gauss_newton))
-        found = FirstOrder(swept.outputs, jacobian, kernel, swept.tensors, swept.backward_passes)
-    return found, subject
+        return FirstOrder(swept.outputs, jacobian, kernel, swept.tensors, swept.backward_passes)
+
+    with stages.stage("kernels"):
+        return subject.ranks.once(read), subject
 
 
 def _undefined(

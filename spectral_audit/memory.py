@@ -96,16 +96,16 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def halving(chunk: int, work: Callable[[int], _Result]) -> tuple[_Result, int]:
+def halving(chunk: int, work: Callable[[int], _Result], *, least: int = 1) -> tuple[_Result, int]:
     """`work(chunk)`, tried again with half the chunk when memory runs out, and the chunk that went through.
 
-    The error of chunk 1 is raised.
+    The error of chunk `least` is raised.
     """
     while True:
         try:
             return work(chunk), chunk
         except (RuntimeError, MemoryError) as error:
-            if chunk == 1 or not out_of_memory(error):
+            if chunk <= least or not out_of_memory(error):
                 raise
         # Only here, after the handler, are the frames of the failed attempt and their tensors gone.
         gc.collect()

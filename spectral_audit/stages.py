@@ -51,7 +51,8 @@ class Stages:
     ) -> tuple[_Result, Subject]:
         """A stage's result, and the subject with the chunk it was found with: half or less when memory ran out.
 
-        Every attempt starts from the same state of `generator`: the figures are those of a run with that chunk.
+        Every attempt starts from the same state of `generator`: the figures are those of a run with that chunk. Where
+        several processes share the audit there is one attempt.
         """
         state = generator.get_state()
 
@@ -61,5 +62,6 @@ class Stages:
             return work(replace(subject, chunk=chunk), advance)
 
         with self.stage(name, total) as advance:
-            found, chunk = halving(subject.chunk, attempt)
+            # A process that starts again would leave the others waiting for what it has sent already.
+            found, chunk = halving(subject.chunk, attempt, least=1 if subject.ranks.size == 1 else subject.chunk)
         return found, replace(subject, chunk=chunk)

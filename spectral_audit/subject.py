@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from .errors import AuditError, RefusedError, UsageError
 from .fusion import Fused, fused, fusible
 from .losses import Loss, output_basis, per_sample_loss
 from .memory import halving, keep_freed_memory, memory_budget, out_of_memory, samples_within
+from .ranks import ALONE, Ranks
 
 DTypeName = Literal["float32", "float64"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float64": torch.float64}
@@ -37,7 +38,7 @@ class Subject:
     basis Q in its first `rank` C' columns (C' = C−1 for softmax heads, C otherwise); `chunk` samples go through the
     model at a time. The audit may use `memory` bytes; a forward pass saves `saved` bytes per sample for the backward
     pass (0 where the user fixed the chunk). `channels_last`: the model takes images in that layout too. `fused` are
-    the convolutions that `forward_fused` runs in a faster way.
+    the convolutions that `forward_fused` runs in a faster way. `ranks` are the processes that share out the samples.
     """
 
     model: nn.Module
@@ -51,7 +52,8 @@ class Subject:
     memory: int
     saved: int = 0
     channels_last: bool = False
-    fused: tuple[Fused, ...] = ()
+    fused: Fused = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @property
     def n(self) -> int:
@@ -68,8 +70,7 @@ class Subject:
 
     def forward_fused(self, x: Tensor) -> Tensor:
         """The same to rounding, with norms folded into convolutions that are faster to differentiate, up to twice."""
-        with fused(self.model, self.fused):
-            return self.forward(x.contiguous(memory_format=self._layout))
+        return outputs_2d(fused(self.model, self.fused, x.contiguous(memory_format=self._layout)))
 
     def leaf(self, x: Tensor) -> Tensor:
         """A copy of `x` to differentiate by, in the faster layout."""
@@ -83,16 +84,33 @@ class Subject:
     def all_outputs(self) -> Tensor:
         """Model outputs (n, C) float64 of the whole probe set, without a graph."""
         with torch.no_grad():
-            return torch.cat([self.forward(self.x[where]) for where in self.chunks()]).double()
+            (outputs,) = self.over_samples(lambda where: [self.forward(self.x[where])])
+        return outputs.double()
+
+    @property
+    def shard(self) -> slice:
+        """The samples that this process differentiates: all of them, unless several share the audit."""
+        return self.ranks.shard(self.n)
 
     def chunks(self) -> Iterator[slice]:
-        """Slices that cover the probe set, as few as `chunk` samples at most allow, and as even in size as possible.
+        """Slices that cover the shard, as few as `chunk` samples at most allow, and as even in size as possible.
 
         Libraries prepare anew for every batch size that they meet.
         """
-        size = -(-self.n // -(-self.n // self.chunk))
-        for first in range(0, self.n, size):
-            yield slice(first, min(first + size, self.n))
+        own = self.shard
+        count = own.stop - own.start
+        size = -(-count // -(-count // self.chunk))
+        for first in range(own.start, own.stop, size):
+            yield slice(first, min(first + size, own.stop))
+
+    def over_samples(self, work: Callable[[slice], Sequence[Tensor]]) -> list[Tensor]:
+        """Rows (n, …) of all samples, from `work` on the chunks of every process, which gives rows (m, …)."""
+        columns = zip(*map(work, self.chunks()), strict=True)
+        return [self.ranks.rows(torch.cat(column), self.n) for column in columns]
+
+    def alone(self) -> Subject:
+        """The same with all samples in this process."""
+        return replace(self, ranks=ALONE)
 
     def fitting(self, copies: int) -> Subject:
         """The same with chunks small enough to hold `copies` times what a forward pass saves, in half the memory."""
@@ -127,6 +145,7 @@ def in_float64(subject: Subject, rows: Tensor) -> Subject:
         y=y.double() if y.is_floating_point() else y,
         basis=subject.basis.double(),
         chunk=len(rows),
+        ranks=ALONE,
     )
 
 
@@ -179,6 +198,7 @@ def make_subject(
     dtype: DTypeName = "float32",
     chunk: int | None = None,
     memory: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Subject:
     """Copy `model` to `device` and `dtype` in eval mode, run it once, and check that the probe set fits it.
 
@@ -194,12 +214,16 @@ def make_subject(
         module.training = False
     own = own.to(device=device, dtype=DTYPES[dtype]).requires_grad_(False)
     memory = memory_budget(None, device) if memory is None else memory
+    # What follows from memory, such as the length of a Lanczos basis, is the same in all processes.
+    memory = min(ranks.everyone(memory // ranks.sharing))
     f, usable = halving(min(chunk or _CHUNKS[0], len(x)), lambda size: _outputs(own, x, size))
     outputs = f.shape[1]
     _check_samples_apart(own, x, f)
     labels = _labels(y, f, loss).to(device=device)
     if loss == "mse":
         labels = labels.to(DTYPES[dtype])
+    ranks.require_enough(len(x))
+    ranks.require_same(f, labels)
     basis, rank = output_basis(outputs, loss)
     saved = 0 if chunk else saved_bytes(own, x[:2])
     if not chunk and usable == min(_CHUNKS[0], len(x)):
@@ -207,9 +231,10 @@ def make_subject(
     with exact_arithmetic():
         quick = fusible(own, x.split(usable), f)
     subject = Subject(
-        *(own, x, labels, loss, outputs, basis.to(x), rank, usable, memory, saved),
+        *(own, x, labels, loss, outputs, basis.to(x), rank, min(ranks.everyone(usable)), memory, saved),
         _takes_channels_last(own, x[:2]),
         quick,
+        ranks,
     )
     return subject.fitting(_DOUBLE_BACKWARD)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from spectral_audit.batch.jobs import Job
 from spectral_audit.batch.key import Hashes, key_of
 from spectral_audit.batch.ledger import Entry, Ledger
-from spectral_audit.batch.work import Budget, Pool
+from spectral_audit.batch.work import Engine
 
 # Told about a job when it starts (without an entry) and when it ends.
 Report = Callable[[Job, Entry | None], None]
@@ -36,7 +36,7 @@ def plan(jobs: Sequence[Job], ledger: Ledger, *, retry_failed: bool = False) -> 
     return Plan(tuple(jobs), keys, tuple(missing.values()))
 
 
-def run(found: Plan, ledger: Ledger, budget: Budget, report: Report) -> None:
+def run(found: Plan, ledger: Ledger, engine: Engine, report: Report) -> None:
     """Audit what is missing, one transaction for each finished model.
 
     An interrupt ends the workers and passes on; what was finished is in the ledger. Raises UsageError when the ledger
@@ -45,11 +45,10 @@ def run(found: Plan, ledger: Ledger, budget: Budget, report: Report) -> None:
     # Models whose results are there already count from now on, also where this run does not get far.
     missing = {found.keys[job.path] for job in found.missing}
     ledger.link({path: key for path, key in found.keys.items() if key not in missing})
-    # Every worker would take 60 % of the free memory; together they do.
-    share = f"{0.6 / budget.workers:.3f}"
+    # Every worker would take 60 % of the free memory; those of one machine do together.
+    share = f"{0.6 / engine.per_machine:.3f}"
     asked = [job if job.memory else replace(job, memory=share) for job in found.missing]
-    pool = Pool(budget)
-    results = pool.run(asked)
+    results = engine.run(asked)
     try:
         for job, entry in results:
             if entry is not None:
@@ -58,4 +57,4 @@ def run(found: Plan, ledger: Ledger, budget: Budget, report: Report) -> None:
                 ledger.link({path: own for path, own in found.keys.items() if own == key})
             report(job, entry)
     finally:
-        results.close()  # type: ignore[attr-defined]  # a generator, whose close ends the workers
+        results.close()  # ends the workers

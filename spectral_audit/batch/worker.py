@@ -18,19 +18,24 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the batch decides what an interrupt means
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    from spectral_audit import audit  # noqa: F401 — loading torch is not part of any model's time
-
+    ready()
     try:
         answers.write("ready\n")
         answers.flush()
         for line in sys.stdin:
-            answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+            answers.write(json.dumps(answer(json.loads(line))) + "\n")
             answers.flush()
     except BrokenPipeError:
         return  # the batch is gone
 
 
-def _answer(job: dict[str, Any]) -> dict[str, Any]:
+def ready() -> None:
+    """Load what an audit needs: that is not part of any model's time."""
+    from spectral_audit import audit  # noqa: F401 — loading torch is what it is for
+
+
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the entry of one job."""
     started = time.perf_counter()
     try:
         found = _audited(job)

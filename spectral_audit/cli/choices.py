@@ -29,6 +29,13 @@ class TrustLevel(str, Enum):
     pickle = "pickle"
 
 
+class EngineName(str, Enum):
+    """Where the audits of a batch run: in processes of this machine, or on a Ray cluster."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Device(str, Enum):
     """Where to compute."""
 

@@ -74,23 +74,24 @@ def guarded(command: Callable[[], None]) -> None:
                 for category in (FutureWarning, DeprecationWarning):
                     warnings.simplefilter("ignore", category)
             command()
-    except AuditError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
     except typer.Exit:
         raise
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
         # The reader of our output left; nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.OK) from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 — the last line of defence: other exit codes mean a verdict
-        _internal(error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 — the last line of defence: other exit codes mean a verdict
+        message, code = ending(error)
+        typer.echo(message, err=True)
+        raise typer.Exit(code) from None
 
 
-def _internal(error: BaseException) -> None:
+def ending(error: BaseException) -> tuple[str, ExitCode]:
+    """What to say of the error that ends a command, and its exit code."""
+    if isinstance(error, AuditError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", ExitCode.INTERRUPTED
     if "allocate memory" in str(error) or "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         shortage = UsageError(
             "out of memory",
@@ -98,15 +99,13 @@ def _internal(error: BaseException) -> None:
             found=" ".join(str(error).split())[:120] or type(error).__name__,
             remedy="lower --memory or --chunk, then --n",
         )
-        typer.echo(f"error: {shortage}", err=True)
-        raise typer.Exit(ExitCode.REFUSED)
+        return f"error: {shortage}", ExitCode.REFUSED
     if os.environ.get("SPECTRAL_AUDIT_DEBUG"):
         traceback.print_exception(error)
     summary = " ".join(str(error).split())[:300]
-    typer.echo(
+    said = (
         f"internal error: {type(error).__name__}: {summary}\n"
         "  this is a defect of spectral-audit, not of your files\n"
-        "  remedy    set SPECTRAL_AUDIT_DEBUG=1 for the details and report them",
-        err=True,
+        "  remedy    set SPECTRAL_AUDIT_DEBUG=1 for the details and report them"
     )
-    raise typer.Exit(ExitCode.INTERNAL)
+    return said, ExitCode.INTERNAL

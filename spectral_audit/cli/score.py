@@ -10,9 +10,11 @@ import typer
 from spectral_audit.cli.choices import Format
 from spectral_audit.cli.options import AuditOptions, with_audit_options
 from spectral_audit.cli.running import guarded, with_progress
+from spectral_audit.cli.together import together
 
 if TYPE_CHECKING:
     from spectral_audit.opening import Request
+    from spectral_audit.ranks import Ranks
 
 
 @with_audit_options
@@ -25,10 +27,10 @@ def score(
     ] = None,
 ) -> None:
     """Audit a checkpoint on real data and print the report."""
-    guarded(lambda: _score(options.request(checkpoint), output_format, output))
+    guarded(lambda: together(lambda ranks: _score(options.request(checkpoint), output_format, output, ranks)))
 
 
-def _score(request: Request, output_format: Format, output: Path | None) -> None:
+def _score(request: Request, output_format: Format, output: Path | None, ranks: Ranks) -> None:
     from rich.console import Console
 
     from spectral_audit.audit import audit
@@ -38,10 +40,12 @@ def _score(request: Request, output_format: Format, output: Path | None) -> None
     from spectral_audit.reports.sheet import draw_sheet, without_picture
     from spectral_audit.reports.terminal import render_report
 
-    if output:
+    if output and ranks.rank == 0:
         require_writable(output)
     sheets: list[Sheet] = []
-    report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None))
+    report = with_progress(lambda progress: audit(request, progress, sheets.append if output else None, ranks))
+    if ranks.rank:
+        return  # the first process says it all
     written: list[Path] = []
     if output:
         pictures, reason = draw_sheet(sheets, report.data.shape)

@@ -8,6 +8,7 @@ torch 2.13), so it is used only where it agrees with double backward on the firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,10 +30,11 @@ def quadratic_forms(space: ParameterSpace, direction: Tensor) -> Forms:
     subject, chosen = space.subject, space.parameters
     pieces = dict(zip(chosen, space.split(direction), strict=True))
     if _forward_is_right(subject, chosen, pieces):
-        parts = [_forward(subject, where, chosen, pieces) for where in subject.chunks()]
+        first, second = subject.over_samples(lambda where: _forward(subject, where, chosen, pieces))
     else:
-        parts = [_double_backward(subject, slice(i, i + 1), chosen, pieces) for i in range(subject.n)]
-    return torch.cat([first for first, _ in parts]), torch.cat([second for _, second in parts])
+        one = replace(subject, chunk=1)
+        first, second = one.over_samples(lambda where: _double_backward(one, where, chosen, pieces))
+    return first, second
 
 
 def _forward_is_right(subject: Subject, parameters: Directions, pieces: Directions) -> bool:

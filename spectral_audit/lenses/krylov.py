@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -122,15 +122,14 @@ def _unit(n: int, width: int, like: Tensor, generator: torch.Generator) -> Tenso
 
 def _jacobian(space: ParameterSpace, q: Tensor, traces: _Traces, generator: torch.Generator) -> JacobianReading:
     subject = space.subject
-    found, raw = [], []
-    for where in subject.chunks():
-        m = where.stop - where.start
-        start = _unit(m, q.shape[1], subject.x, generator)
-        found.append(batched_lanczos(InputProducts(space, where, q), start, _SAMPLE_STEPS))
-        start = _unit(m, subject.outputs, subject.x, generator)
-        raw.append(batched_lanczos(InputProducts(space, where, subject.basis), start, _SAMPLE_STEPS).top)
-    top = torch.cat([ritz.top for ritz in found]).clamp_min(0)
-    residual = torch.cat([ritz.residual for ritz in found])
+    start, start_raw = (_unit(subject.n, c, subject.x, generator) for c in (q.shape[1], subject.outputs))
+
+    def extremes(where: slice) -> tuple[Tensor, Tensor, Tensor]:
+        ritz = batched_lanczos(InputProducts(space, where, q), start[where], _SAMPLE_STEPS)
+        everything = batched_lanczos(InputProducts(space, where, subject.basis), start_raw[where], _SAMPLE_STEPS)
+        return ritz.top.clamp_min(0), ritz.residual, everything.top.clamp_min(0)
+
+    top, residual, raw = subject.over_samples(extremes)
     alive = bool((top > 0).any())
     value = float(top.mean().sqrt())
     spectrum = Spectrum(
@@ -150,8 +149,7 @@ def _jacobian(space: ParameterSpace, q: Tensor, traces: _Traces, generator: torc
         trace_stderr=traces.jacobian_stderr,
         status="ok" if alive else "undefined",
     )
-    raw_norm = float(torch.cat(raw).clamp_min(0).sqrt().mean())
-    return JacobianReading(top.sqrt(), traces.jacobian, raw_norm, spectrum)
+    return JacobianReading(top.sqrt(), traces.jacobian, float(raw.sqrt().mean()), spectrum)
 
 
 def _kernel(
@@ -221,14 +219,18 @@ def _weights(
 ) -> tuple[Tensor, float]:
     """‖G_iT‖₂ (n,), and the mean of the raw ‖∂f/∂θ‖₂."""
     subject = space.subject
-    tops: dict[bool, list[Tensor]] = {True: [], False: []}
-    for i in range(subject.n):
-        for relative, basis, d in ((True, q, scale), (False, subject.basis, ones)):
-            start = _unit(1, basis.shape[1], subject.x, generator)
-            ritz = batched_lanczos(WeightProducts(space, i, basis, d), start, _SAMPLE_STEPS)
-            tops[relative].append(ritz.top.clamp_min(0).sqrt())
+    kinds = [(basis, d, _unit(subject.n, basis.shape[1], subject.x, generator))
+             for basis, d in ((q, scale), (subject.basis, ones))]  # fmt: skip
+
+    def tops(where: slice) -> list[Tensor]:
         advance(1)
-    return torch.cat(tops[True]), float(torch.cat(tops[False]).mean())
+        return [
+            batched_lanczos(WeightProducts(space, where.start, basis, d), start[where], _SAMPLE_STEPS).top
+            for basis, d, start in kinds
+        ]
+
+    relative, raw = (top.clamp_min(0).sqrt() for top in replace(subject, chunk=1).over_samples(tops))
+    return relative, float(raw.mean())
 
 
 def _contributions(ritz: Ritz, n: int) -> Tensor:

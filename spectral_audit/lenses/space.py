@@ -42,7 +42,8 @@ class ParameterSpace:
         return [part.view_as(p) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
     def sum(self, terms: Iterable[Sequence[Tensor]]) -> Tensor:
-        """The sum (p,) of vectors given as pieces, one for each parameter; of several terms in float64."""
+        """The sum (p,), over all processes, of vectors given as pieces, one for each parameter; of several terms in
+        float64."""
         coming = iter(terms)
         first = torch.cat([piece.detach().flatten() for piece in next(coming)])
         total: Tensor | None = None
@@ -50,6 +51,8 @@ class ParameterSpace:
             total = first.double() if total is None else total
             for part, piece in zip(total.split(self._sizes), pieces, strict=True):
                 part.add_(piece.detach().flatten())
+        if self.subject.ranks.size > 1:
+            total = self.subject.ranks.sum(first.double() if total is None else total)
         return first if total is None else total.to(first.dtype)
 
     def random_vector(self, generator: torch.Generator) -> Tensor:
@@ -86,15 +89,15 @@ class ParameterSpace:
     def push_forward(self, v: Tensor) -> Tensor:
         """G v = ∂f_i/∂θ·v (n, C) for `v` (p,): the derivative in u of the gradient Gᵀu, along v."""
         pieces, chosen = self.split(v), list(self.parameters.values())
-        parts = []
-        for where in self.subject.chunks():
+
+        def rows(where: slice) -> Sequence[Tensor]:
             f = self.subject.forward_fused(self.subject.x[where])
             u = torch.zeros_like(f, requires_grad=True)
             gradients = torch.autograd.grad(f, chosen, u, create_graph=True, materialize_grads=True)
             pairs = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
-            (along,) = torch.autograd.grad([g for g, _ in pairs], u, [part for _, part in pairs])
-            parts.append(along)
-        return torch.cat(parts)
+            return torch.autograd.grad([g for g, _ in pairs], u, [part for _, part in pairs])
+
+        return self.subject.over_samples(rows)[0]
 
     def _scale(self, of: Callable[[Tensor], float]) -> Tensor:
         return torch.cat([self.subject.x.new_full((p.numel(),), of(p)) for p in self.parameters.values()])
@@ -122,6 +125,7 @@ class HessianProducts:
         self.loss = 0.0
         self._graphs: list[list[Tensor]] | None = []
         self.gradient_norm = norm(space.sum(self._first_pass()))
+        self.loss = float(space.subject.ranks.sum(torch.tensor(self.loss, dtype=torch.float64)))
 
     def __call__(self, v: Tensor) -> Tensor:
         """H v for `v` (p,)."""
@@ -147,12 +151,14 @@ class HessianProducts:
     def _first_pass(self) -> Iterator[list[Tensor]]:
         """The gradients of every chunk; their graphs are kept where those of all chunks fit into memory."""
         subject = self._space.subject
+        own = subject.shard
         for where in subject.chunks():
             loss, gradients, held = self._graph(where)
             self.loss += loss
             if self._graphs is not None:
                 self._graphs.append(gradients)
-            if where.start == 0 and held * math.ceil(subject.n / subject.chunk) > subject.memory // _GRAPH_SHARE:
+            chunks = math.ceil((own.stop - own.start) / subject.chunk)
+            if where.start == own.start and held * chunks > subject.memory // _GRAPH_SHARE:
                 self._graphs = None
             yield gradients
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spectral_audit.functions import function_name, tensors_in
+
 from . import attention, recurrent
-from .functions import function_name, tensors_in
 
 Bound = dict[str, Any]
 Owned = Callable[[object], bool]

@@ -53,6 +53,8 @@ class TensorShare:
 class Sweep:
     """What one sweep finds; everything float64.
 
+    Where several processes share the audit, the kernels are those of all samples in the first process only.
+
     `outputs` (n, C) are f(x_i). `jacobian` (n, r, C) are factors F_i with F_iᵀF_i = (BᵀJ_i)(BᵀJ_i)ᵀ: any columns of F_i
     have the singular values of the same rows of BᵀJ_i. `kernel`, `kernel_worst` and `kernel_typical` (nC, nC), rows
     sample-major, are the sums over tensors of their Gram matrices: raw, times T_t², and times τ_t².
@@ -74,20 +76,19 @@ def relative_scale(parameter: Tensor) -> float:
 
 def sweep(subject: Subject, plan: Study, advance: Advance = lambda samples: None) -> Sweep:
     """Run the sweep; `advance(samples)` is told about progress."""
-    outputs = subject.x.new_empty((subject.n, subject.outputs), dtype=torch.float64)
-    factors: list[Tensor] = []
+    kept: list[tuple[Tensor, Tensor]] = []
 
     def keep(where: slice, out: Tensor, rows: Tensor) -> None:
-        outputs[where] = out
-        factors.append(_factor(rows))
+        kept.append((out, _factor(rows)))
         advance(where.stop - where.start)
 
     stored = _gather(subject, plan, subject.basis, keep)
+    outputs, factors = (subject.ranks.rows(torch.cat(c), subject.n) for c in zip(*kept, strict=True))
     sums = GramSum(subject.n, subject.outputs, 3, device=subject.x.device)
     tensors = _contract(subject, plan, stored, sums)
     kernel, worst, typical = sums.matrices
     passes = subject.outputs * (2 if plan.generic else 1)
-    return Sweep(outputs, torch.cat(factors), kernel, worst, typical, tensors, passes)
+    return Sweep(outputs, factors, kernel, worst, typical, tensors, passes)
 
 
 def raw_kernel(subject: Subject, plan: Study, columns: int) -> Tensor:
@@ -99,8 +100,10 @@ def raw_kernel(subject: Subject, plan: Study, columns: int) -> Tensor:
 
 
 def _gather(subject: Subject, plan: Study, basis: Tensor, keep: Keep | None = None) -> dict[str, RowStore]:
-    """Every parameter's gradient rows; `keep` is handed outputs and input-Jacobian rows, chunk by chunk."""
-    stored = {name: RowStore(subject.n) for name in (*plan.structured, *plan.generic)}
+    """Every parameter's gradient rows on the samples of the shard; `keep` is handed outputs and input-Jacobian rows,
+    chunk by chunk."""
+    own = subject.shard
+    stored = {name: RowStore(own.stop - own.start) for name in (*plan.structured, *plan.generic)}
     buffers = Buffers()
     with exact_arithmetic():
         for where in subject.chunks():
@@ -108,26 +111,31 @@ def _gather(subject: Subject, plan: Study, basis: Tensor, keep: Keep | None = No
             if keep is not None:
                 keep(where, out, rows)
             for name, contribution in found.items():
-                stored[name].put(where, contribution)
+                stored[name].put(slice(where.start - own.start, where.stop - own.start), contribution)
     if plan.generic:
         for name, dense in generic_rows(subject, plan.generic, basis).items():
             stored[name].rows = dense
+    for name, store in stored.items():
+        if store.rows is None:  # no sample of the shard uses it
+            entries = subject.parameters()[name].numel()
+            store.rows = subject.x.new_zeros(store.samples, basis.shape[1], entries)
     return stored
 
 
 def input_singular_values(subject: Subject, basis: Tensor) -> Tensor:
     """Singular values of BᵀJ_i at every sample, (n, min(c, d)) float64, descending, for an output `basis` B (C, c)."""
-    found, buffers = [], Buffers()
+    buffers = Buffers()
+
+    def values(where: slice) -> list[Tensor]:
+        x = subject.leaf(subject.x[where])
+        rows = cotangents(subject.forward_fused(x) @ basis, x, [], buffers)[0].flatten(2).double()
+        if subject.x.dtype == torch.float64:
+            return [torch.linalg.svdvals(rows)]
+        squares = torch.linalg.eigvalsh(rows @ rows.mT).flip(1)[:, : min(rows.shape[1:])]  # see _factor
+        return [squares.clamp_min(0).sqrt()]
+
     with exact_arithmetic():
-        for where in subject.chunks():
-            x = subject.leaf(subject.x[where])
-            rows = cotangents(subject.forward_fused(x) @ basis, x, [], buffers)[0].flatten(2).double()
-            if subject.x.dtype == torch.float64:
-                found.append(torch.linalg.svdvals(rows))
-            else:  # see _factor
-                squares = torch.linalg.eigvalsh(rows @ rows.mT).flip(1)[:, : min(rows.shape[1:])]
-                found.append(squares.clamp_min(0).sqrt())
-    return torch.cat(found)
+        return subject.over_samples(values)[0]
 
 
 def sweep_chunk(
@@ -157,13 +165,17 @@ def _factor(rows: Tensor) -> Tensor:
 
 
 def _contract(subject: Subject, plan: Study, stored: dict[str, RowStore], sums: GramSum) -> tuple[TensorShare, ...]:
-    """Add every tensor's block to the kernels; what only the raw kernel counts, such as biases, in one product."""
+    """Add every tensor's block to the kernels; what only the raw kernel counts, such as biases, in one product.
+
+    Where several processes share the audit, each adds the blocks of some tensors, for all samples.
+    """
+    own = _handed_out(subject, stored)
     shares = []
     small: list[Tensor] = []
     raw_only = len(sums.matrices) == 1
     buffer = subject.x.new_empty(_ROWS_MEMORY // subject.x.element_size())
     for name, parameter in subject.parameters().items():
-        if name not in stored:
+        if name not in own:
             continue
         store = stored.pop(name)
         scale = relative_scale(parameter)
@@ -179,7 +191,26 @@ def _contract(subject: Subject, plan: Study, stored: dict[str, RowStore], sums: 
         shares.append(TensorShare(name, tuple(parameter.shape), rule, norm, scale, traces))
     if small:
         sums.add_dense(torch.cat(small, dim=2), (1.0, 0.0, 0.0)[: len(sums.matrices)])
-    return tuple(shares)
+    subject.ranks.sum_on_first(sums.matrices)
+    found = {share.name: share for part in subject.ranks.everyone(shares) for share in part}
+    return tuple(found[name] for name in subject.parameters() if name in found)
+
+
+def _handed_out(subject: Subject, stored: dict[str, RowStore]) -> frozenset[str]:
+    """The tensors whose blocks this process adds, their rows brought here; the costly ones first, to who has least."""
+    ranks, load = subject.ranks, [0.0] * subject.ranks.size
+    if ranks.size == 1:
+        return frozenset(stored)
+    kinds = ranks.everyone({name: store.kind for name, store in stored.items()})
+    costs = ranks.everyone({name: store.cost(subject.n) for name, store in stored.items()})[0]
+    own = set()
+    for name in sorted(stored, key=lambda name: -costs[name]):
+        owner = load.index(min(load))
+        load[owner] += costs[name]
+        stored[name].hand_over(owner, ranks, subject.n, alike=len({kind[name] for kind in kinds}) == 1)
+        if owner == ranks.rank:
+            own.add(name)
+    return frozenset(own)
 
 
 def _row_norms(rows: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ Rows = dict[str, Tensor]
 
 
 def generic_rows(subject: Subject, names: Sequence[str], basis: Tensor) -> Rows:
-    """∂(Bᵀf)/∂θ_t at every sample, {name: (n, C', p_t)}, for an output `basis` B (C, C')."""
+    """∂(Bᵀf)/∂θ_t at every sample of the shard, {name: (m, C', p_t)}, for an output `basis` B (C, C')."""
     with exact_arithmetic(), subject.trainable() as parameters:
         sure = [_one_by_one(subject, names, x, basis) for x in subject.x[:2].split(1)]
         if _batching_is_right(subject, names, sure, basis):
@@ -32,7 +32,7 @@ def generic_rows(subject: Subject, names: Sequence[str], basis: Tensor) -> Rows:
         else:
             step, rows_of = 1, _one_by_one
         parts = []
-        for x in subject.x.split(step):
+        for x in subject.x[subject.shard].split(step):
             parts.append(rows_of(subject, names, x, basis))
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 

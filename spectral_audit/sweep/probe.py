@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,25 +30,31 @@ class Norms:
 
 def gradient_norms(subject: Subject, plan: Study, c: Tensor) -> Norms:
     """The norms for cotangents `c` (n, r, C): r backward passes."""
-    inputs: list[Tensor] = []
-    parameters = {
-        name: subject.x.new_zeros(subject.n, dtype=torch.float64) for name in (*plan.structured, *plan.generic)
-    }
     buffers = Buffers()
+
+    def norms(where: slice) -> tuple[Tensor, Tensor]:
+        x = subject.x[where].clone().requires_grad_(True)
+        capture = Capture(subject.parameters(), plan.structured)
+        with capture:
+            out = subject.forward(x)
+        turned = (c[where].to(out) @ out[:, :, None])[:, :, 0]
+        stacked = cotangents(turned, x, capture.calls, buffers)
+        found = {name: _norms(rows) for name, rows in contributions(capture.calls, stacked[1:]).items()}
+        none = x.new_zeros(len(x), dtype=torch.float64)
+        columns = [found.get(name, none) for name in plan.structured]
+        return stacked[0].flatten(1).double().square().sum(1), _stacked(columns, none)
+
     with exact_arithmetic():
-        for where in subject.chunks():
-            x = subject.x[where].clone().requires_grad_(True)
-            capture = Capture(subject.parameters(), plan.structured)
-            with capture:
-                out = subject.forward(x)
-            turned = (c[where].to(out) @ out[:, :, None])[:, :, 0]
-            stacked = cotangents(turned, x, capture.calls, buffers)
-            inputs.append(stacked[0].flatten(1).double().square().sum(1))
-            for name, rows in contributions(capture.calls, stacked[1:]).items():
-                parameters[name][where] = _norms(rows)
-        if plan.generic:
-            _add_generic(subject, plan, c, parameters)
-    return Norms(torch.cat(inputs), parameters)
+        inputs, structured = subject.over_samples(norms)
+        generic = _generic(subject, plan, c) if plan.generic else subject.x.new_empty((subject.n, 0))
+    parameters = dict(
+        zip((*plan.structured, *plan.generic), torch.cat([structured, generic], 1).unbind(1), strict=True)
+    )
+    return Norms(inputs, parameters)
+
+
+def _stacked(columns: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(columns, 1) if columns else like.new_empty((len(like), 0))
 
 
 def _norms(rows: Contribution) -> Tensor:
@@ -66,13 +73,19 @@ def _norms(rows: Contribution) -> Tensor:
     return total
 
 
-def _add_generic(subject: Subject, plan: Study, c: Tensor, into: dict[str, Tensor]) -> None:
-    """The same for parameters without a rule, sample by sample."""
+def _generic(subject: Subject, plan: Study, c: Tensor) -> Tensor:
+    """The same (n, T) for the T parameters without a rule, sample by sample."""
     with subject.trainable() as parameters:
         chosen = [parameters[name] for name in plan.generic]
-        for i in range(subject.n):
-            turned = subject.forward(subject.x[i : i + 1])[0] @ c[i].to(subject.x).T
-            for t in turned:
-                gradients = torch.autograd.grad(t, chosen, retain_graph=True, materialize_grads=True)
-                for name, g in zip(plan.generic, gradients, strict=True):
-                    into[name][i] += g.double().square().sum()
+
+        def norms(where: slice) -> list[Tensor]:
+            turned = subject.forward(subject.x[where])[0] @ c[where.start].to(subject.x).T
+            rows = [torch.autograd.grad(t, chosen, retain_graph=True, materialize_grads=True) for t in turned]
+            columns = zip(*rows, strict=True)
+            return [torch.stack([_squares(column) for column in columns])[None]]
+
+        return replace(subject, chunk=1).over_samples(norms)[0]
+
+
+def _squares(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.stack([g.double().square().sum() for g in gradients]).sum()

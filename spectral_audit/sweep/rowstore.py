@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from spectral_audit.linalg.gram import GramSum, dense_cost, pair_cost, widths
+from spectral_audit.ranks import Ranks
 
 from .rules import Contribution, Pair
 
 
 @dataclass
 class RowStore:
-    """Rows of `samples` n samples: a `Pair` of factors, or dense (n, C, p_t). Rows that never come are zero."""
+    """Rows of `samples` n samples: a `Pair` of factors, or dense (n, C, p_t). Rows that never come are zero.
+
+    Where several processes share an audit, those of one of them until all have been handed to one.
+    """
 
     samples: int
     rows: Contribution | None = None
@@ -31,6 +35,33 @@ class RowStore:
             self.rows.g[where] = part.g
         else:
             self.rows[where] = part.rows() if isinstance(part, Pair) else part.flatten(2)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What two stores must have in common to be of one form."""
+        if not isinstance(self.rows, Pair):
+            return ("rows",)
+        return ("pair", self.rows.a.shape[1:], self.rows.g.shape[1:], self.rows.order is not None)
+
+    def cost(self, samples: int) -> float:
+        """Multiply-adds of the Gram matrix of the rows of all `samples`."""
+        assert self.rows is not None, "filled before it is contracted"
+        if not isinstance(self.rows, Pair):
+            _, c, entries = self.rows.shape
+            return entries * (samples * c) ** 2 / 2
+        _, c, groups, s, out = self.rows.g.shape
+        shape = (samples, c, s, groups, self.rows.a.shape[3], out)
+        return float(min(pair_cost(*shape), dense_cost(*shape)))
+
+    def hand_over(self, owner: int, ranks: Ranks, samples: int, *, alike: bool) -> None:
+        """Bring the rows of all `samples` to the process `owner`; as dense rows where they are not `alike`."""
+        assert self.rows is not None, "filled before it is contracted"
+        if isinstance(self.rows, Pair) and alike:
+            a, g = (ranks.rows_to(owner, t, samples) for t in (self.rows.a, self.rows.g))
+            self.rows = Pair(a, g, self.rows.order)
+        else:
+            rows = self.rows.rows() if isinstance(self.rows, Pair) else self.rows
+            self.rows = ranks.rows_to(owner, rows, samples)
 
     def contract(self, sums: GramSum, coefficients: tuple[float, ...], buffer: Tensor) -> tuple[Tensor, str]:
         """Add the Gram matrix by the cheaper contraction; returns its diagonal (n, C) and the contraction's name.

@@ -14,9 +14,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.functions import (
+    IDLE,
+    LINEAR,
+    PIECEWISE,
+    PRODUCT,
+    TURNING,
+    bind,
+    function_name,
+    in_place,
+    tensors_in,
+)
+
 from .arrangement import arrangement, samples_first
 from .follow import Follower
-from .functions import IDLE, LINEAR, PIECEWISE, PRODUCT, TURNING, bind, function_name, in_place, tensors_in
 
 
 class Dependence(NamedTuple):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spectral_audit.batch.work import Budget, Pool
+from spectral_audit.batch.work import Budget, Pool, thread_variables
 from tests.batch.zoo import make_zoo, weights
 
 
@@ -200,6 +200,14 @@ def test_parquet_without_its_package_names_the_command(cli, undisturbed, tmp_pat
     ran = cli("leaderboard", "--ledger", undisturbed[0], "--export", tmp_path / "t.parquet")
     assert ran.code == 2
     assert "pip install 'spectral-audit[parquet]'" in ran.err
+
+
+def test_threads_that_wait_leave_the_processor_to_others(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert thread_variables(2)["OMP_NUM_THREADS"] == "2"
+    assert thread_variables(2)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert thread_variables(2)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_budget_never_uses_more_threads_than_cores(monkeypatch):

@@ -33,7 +33,7 @@ def loss_link(subject: Subject, points: Tensor, radius: float, generator: torch.
     n = min(_SAMPLES, subject.n, _PASSES // subject.outputs)
     if n < 1 or not radius > 0:
         return None, 0
-    few = replace(subject, x=points[:n], y=subject.y[:n], chunk=min(subject.chunk, n))
+    few = replace(subject.alone(), x=points[:n], y=subject.y[:n], chunk=min(subject.chunk, n))
     norms, base, before = _jacobian_norms(few), _loss_gradient(few, few.x), gate_states(few, few.x)
     spent = n * (few.rank + 1)
     noise = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
@@ -98,7 +98,8 @@ def smoothgrad_link(
     variance = float(change.var(0).sum()) / _FRESH
     measured = math.sqrt(max(0.0, float(change.mean(0).square().sum()) - variance)) / length
     stderr = math.sqrt(variance) / length
-    largest = max(net.largest, *(float(g.norm(dim=1).max()) for g in both))
+    seen = net.subject.ranks.everyone(net.largest)
+    largest = max(*seen, *(float(g.norm(dim=1).max()) for g in both))
     bound = math.sqrt(2 / math.pi) * largest / sigma
     holds = measured <= bound * (1 + 1e-6) + 3 * stderr
     return Link("SmoothGrad", bound, measured, stderr, holds, 1, "the largest gradient seen is the supremum")

@@ -75,17 +75,19 @@ class AttributionMap:
 
     @property
     def gradients(self) -> int:
-        """Per-sample gradients spent so far."""
-        return self.net.gradients
+        """Per-sample gradients spent so far, by all processes: as many on each sample."""
+        own = self.subject.shard
+        return self.net.gradients * self.subject.n // (own.stop - own.start)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Attributions of `x` (n, *shape), channels pooled to length 1 where asked for, and outputs (n, C)."""
-        attributions, outputs = [], []
-        for where in self.subject.chunks():
+
+        def explain(where: slice) -> tuple[Tensor, Tensor]:
             a, f = self._explain(x[where], self.target[where])
-            attributions.append(shaped(a, self.settings))
-            outputs.append(f)
-        return torch.cat(attributions), torch.cat(outputs)
+            return shaped(a, self.settings), f
+
+        attributions, outputs = self.subject.over_samples(explain)
+        return attributions, outputs
 
     def move(self, delta: Tensor) -> Move:
         """What `delta` (n, *shape) does to the attribution."""
@@ -119,8 +121,8 @@ def shaped(a: Tensor, settings: AttributionSettings) -> Tensor:
 
 
 def first(subject: Subject, count: int) -> Subject:
-    """The same subject with its first samples only."""
-    return replace(subject, x=subject.x[:count], y=subject.y[:count])
+    """The same subject with its first samples only, all of them in this process."""
+    return replace(subject.alone(), x=subject.x[:count], y=subject.y[:count])
 
 
 def targets(subject: Subject, settings: AttributionSettings) -> Tensor:
@@ -138,7 +140,7 @@ def targets(subject: Subject, settings: AttributionSettings) -> Tensor:
     if settings.target == "label":
         return subject.y
     with torch.no_grad():
-        return torch.cat([subject.forward(subject.x[where]).argmax(1) for where in subject.chunks()])
+        return subject.over_samples(lambda where: [subject.forward(subject.x[where]).argmax(1)])[0]
 
 
 def target_name(subject: Subject, settings: AttributionSettings) -> str:

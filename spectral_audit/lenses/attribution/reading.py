@@ -174,7 +174,8 @@ def _links(context: _Context, studies: dict[str, MethodStudy]) -> tuple[tuple[Li
     if smooth is not None and context.settings.channels == "kept":
         sigma, worst = noise_scale(context.subject, context.settings), smooth.worst
         i = int((worst.drift * smooth.map.norm).nan_to_num(0.0).argmax())
-        net, x, target, before = smooth.map.net, context.subject.x[i], smooth.map.target[i], smooth.map.gradients
+        net, x, target = smooth.map.net, context.subject.x[i], smooth.map.target[i]
+        before = net.gradients
         link = smoothgrad_link(net, x, worst.delta[i], target, sigma, context.generator)
         spent += net.gradients - before
         links += [link] if link else []

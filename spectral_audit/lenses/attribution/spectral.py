@@ -59,12 +59,15 @@ class HessianProduct:
 
 def read_hessian(subject: Subject, target: Tensor, start: Tensor, generator: torch.Generator) -> HessianReading:
     """‖A‖₂ by Lanczos from `start` (n, *shape) for all samples at once, ‖A‖_F by deflated Hutchinson."""
-    parts = []
-    for where in subject.chunks():
+    start = _start(start, generator)
+    signs = _signs(start, generator)
+
+    def norms(where: slice) -> tuple[Tensor, ...]:
         product = HessianProduct(subject, target, where)
-        krylov = batched_lanczos(product, _start(start[where], generator), _STEPS)
-        parts.append((krylov.top, krylov.residual, *_frobenius(product, krylov, generator), krylov.vector))
-    return HessianReading(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        krylov = batched_lanczos(product, start[where], _STEPS)
+        return krylov.top, krylov.residual, *_frobenius(product, krylov, signs[:, where]), krylov.vector
+
+    return HessianReading(*subject.over_samples(norms))
 
 
 def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,7 +80,12 @@ def _start(direction: Tensor, generator: torch.Generator) -> Tensor:
     return flat / flat.norm(dim=1, keepdim=True)
 
 
-def _frobenius(product: HessianProduct, krylov: BatchedRitz, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Signs (probes, n, d) as 0 and 1, drawn for all samples at once: no figure depends on how these are split."""
+    return torch.randint(0, 2, (_PROBES, *like.shape), generator=generator, dtype=torch.int8).to(like.device)
+
+
+def _frobenius(product: HessianProduct, krylov: BatchedRitz, signs: Tensor) -> tuple[Tensor, Tensor]:
     """‖A‖_F (m,): ‖AV‖_F² of the Krylov basis V exactly, and Hutchinson's E‖A(I − VVᵀ)z‖² for what it leaves; and its
     standard error by the delta method, from the spread of the probes. In few dimensions all columns are taken."""
     samples, steps, d = krylov.basis.shape
@@ -86,8 +94,8 @@ def _frobenius(product: HessianProduct, krylov: BatchedRitz, generator: torch.Ge
         squares = [product(e.expand(samples, d)).double().square().sum(1) for e in columns]
         return torch.stack(squares).sum(0).sqrt(), torch.zeros_like(krylov.captured)
     rest = []
-    for _ in range(_PROBES):
-        z = torch.randint(0, 2, (samples, d), generator=generator).to(krylov.basis) * 2 - 1
+    for sign in signs:
+        z = sign.to(krylov.basis) * 2 - 1
         z = z - ((krylov.basis @ z[:, :, None]).mT @ krylov.basis)[:, 0]
         rest.append(product(z).double().square().sum(1))
     probes = torch.stack(rest)
