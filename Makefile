@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
 
-.PHONY: demo test lint types bench coverage growth fuzz batch-study gates validity sample-models clean
+.PHONY: demo test lint types bench coverage growth fuzz batch-study gates penalties penalty-costs validity sample-models clean
 
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
@@ -48,7 +48,15 @@ gates: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors --n 300 --output build/pool
 	$(BIN)/python studies/gates.py build/pool/report.json --output docs/gates.md
 
-# The folder holds mnist.npz and cifar10.npz. About 45 minutes of one core; JOBS=2 for two processes. Records stay in
+# Needs a folder with mnist.npz, cifar10.npz and cifar100.npz: make penalties DATA=folder
+penalties: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) --editable '.[studies]'
+	OMP_NUM_THREADS=1 $(BIN)/python studies/penalties.py --data $(DATA) --output docs/penalties.md
+
+penalty-costs: $(VENV)/.installed
+	$(BIN)/python studies/penalty_costs.py --output docs/regularizers.md
+
+# The folder holds mnist.npz and cifar10.npz. About 25 minutes of one free core; JOBS=2 for two processes. Records stay in
 # build/validity: a run goes on where the last one stopped.
 JOBS ?= 1
 validity: $(VENV)/.installed

@@ -169,6 +169,7 @@ def _report(request: Request, opened: Opened, found: Measurement, device: str) -
         findings=(*_doubts(loaded), *opened.findings, *found.findings, *notes),
         cost=found.cost,
         samples=found.samples,
+        advice=found.advice,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+AxisName = Literal["input", "weights", "kernel", "curvature"]
 Status = Literal["ok", "undefined", "unconverged"]
 
 

@@ -117,12 +117,6 @@ def memory_finding(chosen: int, last: int) -> Finding:
     )
 
 
-def gradient_finding(gradient_norm: float, top: float) -> Finding:
-    """The first-order condition behind every reading of the Hessian."""
-    step = f"; gradient descent needs a step below 2/λmax = {2 / top:.3g}, if the gradient is small" if top > 0 else ""
-    return _finding("loss.gradient", "info", f"‖∇L‖ = {gradient_norm:.3g} on the probe set{step}")
-
-
 def undefined_finding(reason: str) -> Finding:
     """The index has no value."""
     return _finding("index.undefined", "error", f"the index is undefined: {reason}")

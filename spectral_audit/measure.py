@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 import torch
 from torch import Tensor, nn
 
+from .advising import advise
 from .errors import InconclusiveError, RefusedError
 from .findings import (
     data_findings,
-    gradient_finding,
     memory_finding,
     model_findings,
     no_input_gradient,
@@ -205,7 +205,8 @@ def _measure(
         )
     accuracy = accuracy_of(subject, swept.outputs)
     findings = [*hessian.findings, *data_findings(subject, swept.outputs, accuracy, predicted=y is None)]
-    findings += [*model_findings(model, plan), gradient_finding(hessian.gradient_norm, hessian.spectrum.values[0])]
+    findings += model_findings(model, plan)
+    layers = _layers(swept, subject.parameters())
     if not jacobian.spectral.any():
         findings.append(no_input_gradient())
     if subject.chunk < chosen:
@@ -227,10 +228,11 @@ def _measure(
         raw=Raw(jacobian.raw_norm, kernel.raw_parameter_jacobian, kernel.raw_ntk, kernel.raw_ntk_trace, hessian.top),
         spectra=Spectra(jacobian.spectrum, kernel.ntk, kernel.gauss_newton, hessian.spectrum),
         attribution=attribution,
-        layers=_layers(swept, subject.parameters()),
+        layers=layers,
         findings=tuple(_ordered(findings)),
         cost=_cost(started, stages, swept, hessian, attribution),
         samples=samples,
+        advice=advise(index.binding, layers, loss, hessian.spectrum, hessian.gradient_norm),
     )
 
 

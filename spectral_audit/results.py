@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .advice import Advice as Advice
 from .estimates import UNDEFINED as UNDEFINED
+from .estimates import AxisName as AxisName
 from .estimates import Estimate as Estimate
 from .estimates import Status as Status
 from .explanations import Attribution as Attribution
@@ -21,7 +23,6 @@ DEFINITION = "gmsi/1"
 
 Regime = Literal["exact", "krylov"]
 Severity = Literal["info", "warning", "error"]
-AxisName = Literal["input", "weights", "kernel", "curvature"]
 AXES: tuple[AxisName, ...] = ("input", "weights", "kernel", "curvature")
 
 
@@ -215,6 +216,7 @@ class Measurement:
     findings: tuple[Finding, ...]
     cost: Cost
     samples: Samples | None = None
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,8 @@ class Engine:
 class Report:
     """The audit of one checkpoint: the JSON report is this object.
 
-    Reports of earlier versions have no `samples`; `reference` is `None` where nobody asked where the model stands.
+    Reports of earlier versions have no `samples` and no `advice`; `reference` is `None` where nobody asked where the
+    model stands.
     """
 
     schema: str
@@ -302,6 +305,7 @@ class Report:
     findings: tuple[Finding, ...]
     cost: Cost
     samples: Samples | None = None
+    advice: Advice | None = None
     reference: Reference | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,18 +49,33 @@ class Data:
     source: Source
 
 
-def load(name: str, folder: Path | None, *, train: int | None = None, test: int | None = None) -> Data:
+def load(
+    name: str, folder: Path | None, *, train: int | None = None, test: int | None = None, classes: int | None = None
+) -> Data:
     """A set of `SOURCES` from a folder of npz files (what scikit-learn ships needs none), `train` and `test` samples.
 
-    Fewer than all are the first of every class, in file order.
+    Fewer than all are the first of every class, in file order; `classes` keeps the first of them only.
     """
     source = SOURCES[name](folder)
+    source = source if classes is None else _first_classes(source, classes)
     classes = len(source.classes)
     parts: list[Tensor] = []
     for x, y, size in ((source.x_train, source.y_train, train), (source.x_test, source.y_test, test)):
         index = balanced(y, -(-size // classes)) if size is not None else slice(None)
         parts += [source.prepare(x[index]), torch.from_numpy(y[index]).long()]
     return Data(name, *parts, classes, source)
+
+
+def _first_classes(source: Source, classes: int) -> Source:
+    trained, tested = source.y_train < classes, source.y_test < classes
+    return replace(
+        source,
+        x_train=source.x_train[trained],
+        y_train=source.y_train[trained],
+        x_test=source.x_test[tested],
+        y_test=source.y_test[tested],
+        classes=source.classes[:classes],
+    )
 
 
 def train(
@@ -96,19 +111,21 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 class _Spectral:
     """The Jacobian's spectral norm with one direction for each training sample, kept from epoch to epoch."""
 
-    def __init__(self, data: Data, seed: int) -> None:
+    def __init__(self, data: Data, seed: int, softmax: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
+        self.softmax = softmax
         self.directions = random_directions(len(data.x_train), data.classes, generator=generator)
 
     def __call__(self, b: Batch) -> Tensor:
-        value, self.directions[b.index] = jacobian_spectral(b.outputs, b.x, self.directions[b.index], softmax=True)
+        old = self.directions[b.index]
+        value, self.directions[b.index] = jacobian_spectral(b.outputs, b.x, old, softmax=self.softmax)
         return value
 
 
 class _LayerSpectral:
     """The layers' spectral norms with one direction for each layer, kept from step to step."""
 
-    def __init__(self, data: Data, seed: int) -> None:
+    def __init__(self, data: Data, seed: int, softmax: bool) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.directions: dict[str, Tensor] = {}
 
@@ -118,19 +135,19 @@ class _LayerSpectral:
         return value
 
 
-_SIMPLE: dict[str, Penalty] = {
-    "jacobian_frobenius": lambda b: jacobian_frobenius(b.outputs, b.x, generator=b.rng, softmax=True),
-    "jacobian_entropy": lambda b: -jacobian_entropy(b.outputs, b.x, softmax=True),
-    "layer_entropy": lambda b: -layer_entropy(b.model),
-    "gradient_norm": lambda b: gradient_norm(b.loss, b.model.parameters()),
-    "ntk_trace": lambda b: ntk_trace(b.outputs, b.model.parameters(), generator=b.rng, softmax=True),
-    "ntk_trace_relative": lambda b: ntk_trace(
-        b.outputs, b.model.parameters(), generator=b.rng, softmax=True, relative=True
+_SIMPLE: dict[str, Callable[[Batch, bool], Tensor]] = {
+    "jacobian_frobenius": lambda b, soft: jacobian_frobenius(b.outputs, b.x, generator=b.rng, softmax=soft),
+    "jacobian_entropy": lambda b, soft: -jacobian_entropy(b.outputs, b.x, softmax=soft),
+    "layer_entropy": lambda b, soft: -layer_entropy(b.model),
+    "gradient_norm": lambda b, soft: gradient_norm(b.loss, b.model.parameters()),
+    "ntk_trace": lambda b, soft: ntk_trace(b.outputs, b.model.parameters(), generator=b.rng, softmax=soft),
+    "ntk_trace_relative": lambda b, soft: ntk_trace(
+        b.outputs, b.model.parameters(), generator=b.rng, softmax=soft, relative=True
     ),
-    "gauss_newton_trace": lambda b: gauss_newton_trace(b.outputs, b.model.parameters(), generator=b.rng),
-    "attribution_curvature": lambda b: attribution_curvature(b.outputs, b.x, generator=b.rng),
+    "gauss_newton_trace": lambda b, soft: gauss_newton_trace(b.outputs, b.model.parameters(), generator=b.rng),
+    "attribution_curvature": lambda b, soft: attribution_curvature(b.outputs, b.x, generator=b.rng),
 }
-_STATEFUL: dict[str, Callable[[Data, int], Penalty]] = {
+_STATEFUL: dict[str, Callable[[Data, int, bool], Penalty]] = {
     "jacobian_spectral": _Spectral,
     "layer_spectral": _LayerSpectral,
 }
@@ -139,16 +156,14 @@ PENALTIES = (*_SIMPLE, *_STATEFUL, "attribution_drift")
 _RADIUS = 0.1
 
 
-def make_penalty(name: str, strength: float, data: Data, seed: int = 0) -> Penalty:
+def make_penalty(name: str, strength: float, data: Data, seed: int = 0, *, softmax: bool = True) -> Penalty:
     """`strength` times a penalty of `PENALTIES`, for one training run: some keep a state. Entropies are raised."""
-    if name == "attribution_drift":
-        flat = data.x_train.flatten(1)
-        radius = _RADIUS * float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
-
-        def base(b: Batch) -> Tensor:
-            return attribution_drift(b.model, b.outputs, b.x, radius=radius, generator=b.rng)
-    elif name in _STATEFUL:
-        base = _STATEFUL[name](data, seed)
-    else:
-        base = _SIMPLE[name]
-    return lambda batch: strength * base(batch)
+    if name in _STATEFUL:
+        kept = _STATEFUL[name](data, seed, softmax)
+        return lambda b: strength * kept(b)
+    if name in _SIMPLE:
+        simple = _SIMPLE[name]
+        return lambda b: strength * simple(b, softmax)
+    flat = data.x_train.flatten(1)
+    radius = _RADIUS * float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
+    return lambda b: strength * attribution_drift(b.model, b.outputs, b.x, radius=radius, generator=b.rng)

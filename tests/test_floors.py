@@ -17,10 +17,10 @@ ROOT = Path(spectral_audit.__file__).parent
 # From the ground up: a module may import from the floors below its own, and from its own folder.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("", "errors", "estimates"),
-    ("explanations", "standing"),
+    ("explanations", "standing", "advice"),
     ("results",),
     ("linalg",),
-    ("index",),
+    ("index", "advising"),
     ("inputs",),
     ("functions",),
     ("losses", "memory", "fusion", "ranks", "regularizers"),
@@ -47,17 +47,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 NARROW: dict[str, set[str]] = {
     "explanations": {"estimates"},
     "standing": set(),
-    "results": {"estimates", "explanations", "standing"},
+    "advice": {"estimates"},
+    "results": {"estimates", "explanations", "standing", "advice"},
+    "advising": {"advice", "results"},
     "linalg": {"results"},
     "inputs": {"errors", "results", "explanations"},
     "losses": {"errors", "results"},
     "memory": {"errors"},
-    "ranks": {"errors"},
     "regularizers": {"errors"},
+    "ranks": {"errors"},
     "index": {"results", "linalg"},
     "comparison": {"errors", "results", "index", "linalg"},
     "gate": {"errors", "results", "index", "comparison"},
-    "reports": {"", "errors", "results", "explanations", "comparison", "gate"},
+    "reports": {"", "errors", "results", "explanations", "advice", "comparison", "gate"},
     "population": {"errors", "results", "reports"},
 }
 LIGHT = (

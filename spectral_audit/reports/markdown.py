@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from spectral_audit.explanations import Attribution
-from spectral_audit.reports import explanation_words, words
+from spectral_audit.reports import advice_words, explanation_words, words
 from spectral_audit.reports.standing_words import standing_line
 from spectral_audit.results import AXES, Estimate, Report, Spectrum
 
@@ -29,6 +29,7 @@ def render_markdown(report: Report) -> str:
         folded("Spectra", _spectra(report)),
         folded("Layers", _layers(report)),
         folded("Attribution", _attribution(report.attribution)),
+        folded("Advice", _advice(report)) if report.advice else "",
         folded("Model, data, cost", _record(report)),
         f"<sub>{escape(words.closing_text(report))}</sub>",
     ]
@@ -166,6 +167,14 @@ def _methods(attribution: Attribution) -> str:
         for name, found in attribution.methods.items()
     ]
     return table(headers, rows) if len(rows) > 1 else ""
+
+
+def _advice(report: Report) -> str:
+    if report.advice is None:
+        return ""
+    steps = report.advice.steps
+    texts = [f"Penalty: {advice_words.remedy_text(report.advice)}.", f"Step: {advice_words.step_text(steps)}."]
+    return "\n\n".join(map(escape, [*texts, advice_words.adaptive_text(steps), advice_words.assumption_text(steps)]))
 
 
 def _record(report: Report) -> str:

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from spectral_audit.reports import explained, plots, words
+from spectral_audit.reports import advice_words, explained, plots, words
 from spectral_audit.reports.look import PLAIN, Justify, Look, cells, columns, draw, fitted, heading, indented, say
 from spectral_audit.reports.standing_words import standing_line
 from spectral_audit.results import AXES, Layer, Report, Severity, Spectrum
@@ -27,6 +27,7 @@ def render_report(report: Report, look: Look = PLAIN) -> str:
     parts += _layers(report.layers, look)
     parts += explained.section(report.attribution, look)
     parts += _findings(report, look)
+    parts += _advice(report, look)
     parts += _closing(report, look)
     return draw(parts, look)
 
@@ -181,6 +182,16 @@ def _findings(report: Report, look: Look) -> list[RenderableType]:
         text = Text.assemble((words.clean(finding.code), style), "  ", words.clean(finding.message))
         rows.append((Text(glyph if look.unicode else plain, style), text))
     return [heading("Findings", look), indented(rows)]
+
+
+def _advice(report: Report, look: Look) -> list[RenderableType]:
+    if report.advice is None:
+        return []
+    rows = [
+        (Text("penalty"), say(advice_words.remedy_text(report.advice))),
+        (Text("step"), say(advice_words.step_text(report.advice.steps))),
+    ]
+    return [heading("Advice", look), indented(rows)]
 
 
 def _closing(report: Report, look: Look) -> list[RenderableType]:

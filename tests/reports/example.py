@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from spectral_audit.advising import advise
 from spectral_audit.explanations import (
     SCORE_DEFINITION,
     Attribution,
@@ -197,6 +198,12 @@ def example() -> Report:
     weights = dict.fromkeys(AXES, 1.0)
     piecewise = "ReLU and max pooling: input curvature is zero almost everywhere."
     saturated = "Median largest probability 0.9997: a small Hessian says confident here, not stable."
+    spectra = Spectra(
+        spectrum("input Jacobian", "singular values", power_law(3.52, 784, 0.62, 3.0), dimension=784),
+        spectrum("NTK", "eigenvalues", power_law(402.0, 2304, 0.91, 4.0), dimension=2304),
+        spectrum("Gauss-Newton", "eigenvalues", power_law(40.8, 2304, 1.34, 6.0), dimension=2304),
+        hessian(),
+    )
     return Report(
         schema=SCHEMA,
         model=ModelInfo(
@@ -212,12 +219,7 @@ def example() -> Report:
         axes=measured,
         gmsi=Index(DEFINITION, "rss", weights, "weights", rss(measured, "worst"), rss(measured, "typical")),
         raw=Raw(3.11, 31.4, 418.0, 121.0, 41.3),
-        spectra=Spectra(
-            spectrum("input Jacobian", "singular values", power_law(3.52, 784, 0.62, 3.0), dimension=784),
-            spectrum("NTK", "eigenvalues", power_law(402.0, 2304, 0.91, 4.0), dimension=2304),
-            spectrum("Gauss-Newton", "eigenvalues", power_law(40.8, 2304, 1.34, 6.0), dimension=2304),
-            hessian(),
-        ),
+        spectra=spectra,
         attribution=attribution(),
         layers=layers(),
         findings=(
@@ -229,6 +231,7 @@ def example() -> Report:
             4.318, {"sweep": 1.42, "spectra": 0.871, "hessian": 1.304, "attribution": 0.723}, 412_300_000, 9, 164, 6912
         ),
         samples=samples(),
+        advice=advise("weights", layers(), "cross_entropy", spectra.hessian, 0.0874),
     )  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_colours_are_the_terminals_own_and_neither_black_nor_white_nor_yellow() 
 
 
 def test_the_page_is_compact() -> None:
-    assert 70 <= len(render_report(example.example(), Look(80)).splitlines()) <= 82
+    assert 70 <= len(render_report(example.example(), Look(80)).splitlines()) <= 88
     assert render_report(example.example(), Look(80)) == render_report(example.example())
 
 
