@@ -264,7 +264,8 @@ Strengths were chosen on another seed; what the claim's words mean was fixed bef
   {100 * LITTLE:g} %.
 
 Intervals are Student's over seeds, of differences (or ratios, in percent) to the plain run of the same seed. With so
-few seeds they are wide, and an interval that holds zero proves nothing either way.
+few seeds they are wide, and an interval that holds zero proves nothing either way. Nothing is corrected for the number
+of comparisons: among so many, one or two may hold by chance.
 """
     return [
         text,

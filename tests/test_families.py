@@ -62,21 +62,21 @@ def test_shortcut_a_has_no_parameters_and_b_two_projections() -> None:
     [
         ("mlp", {"inputs": 3, "outputs": 2, "activation": "gleu"}, "did you mean 'gelu'?"),
         ("cnn", {"channels": 1, "outputs": 2, "activation": ["relu"]}, "known: elu"),
-        ("mlp", {"inputs": 0, "outputs": 2}, "'inputs'"),
-        ("mlp", {"inputs": 3, "outputs": True}, "'outputs'"),
-        ("mlp", {"inputs": 3, "outputs": 2, "hidden": 4}, "'hidden'"),
-        ("mlp", {"inputs": 3, "outputs": 2, "hidden": [4, 2.0]}, "'hidden[1]'"),
-        ("cnn", {"channels": 1, "outputs": 2, "size": 3}, "'size'"),
+        ("mlp", {"inputs": 0, "outputs": 2}, "`inputs`"),
+        ("mlp", {"inputs": 3, "outputs": True}, "`outputs`"),
+        ("mlp", {"inputs": 3, "outputs": 2, "hidden": 4}, "`hidden`"),
+        ("mlp", {"inputs": 3, "outputs": 2, "hidden": [4, 2.0]}, "`hidden[1]`"),
+        ("cnn", {"channels": 1, "outputs": 2, "size": 3}, "`size`"),
         ("cnn", {"channels": 1, "outputs": 2, "pooling": "maximum"}, "did you mean 'max'?"),
         ("resnet", {"channels": 3, "outputs": 2, "depth": 18}, "6k + 2"),
-        ("resnet", {"channels": 3, "outputs": 2, "shortcut": "C"}, "'shortcut'"),
+        ("resnet", {"channels": 3, "outputs": 2, "shortcut": "C"}, "`shortcut`"),
     ],
 )
 def test_bad_values_are_usage_errors_that_name_them(family: str, kwargs: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError) as caught:
         FAMILIES[family](**kwargs)
     assert named in str(caught.value)
-    assert f"'{family}'" in caught.value.message
+    assert f"`{family}`" in caught.value.message
 
 
 @pytest.mark.parametrize("name", sorted(FIGURES))
