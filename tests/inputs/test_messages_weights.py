@@ -189,6 +189,18 @@ def tensors_among_other_entries(folder):
 
 
 @WRONG.refused(
+    "DIR/model.pt: holds no state dict",
+    "tensors by name, or a dictionary with such an entry",
+    "a Sequential that lacks parts of a module",
+    "where the model was trained, run torch.save(model.state_dict(), 'model.pt') and audit that file.",
+)
+def a_pickled_module_without_its_buffers(folder):
+    module = nn.Sequential(nn.Linear(2, 2))
+    del module[0].__dict__["_buffers"]
+    load(folder, saved(module))
+
+
+@WRONG.refused(
     "DIR/model.pt: holds several state dicts",
     "one, or the name of one",
     "critic, generator",

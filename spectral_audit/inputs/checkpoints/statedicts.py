@@ -201,7 +201,7 @@ def _by_name(path: Path, found: dict[str, State], name: str) -> tuple[State, tup
 
 def _is_state(value: object) -> TypeGuard[State]:
     if isinstance(value, nn.Module):
-        return True
+        return _is_whole(value)
     return (
         isinstance(value, Mapping)
         and bool(value)
@@ -209,7 +209,28 @@ def _is_state(value: object) -> TypeGuard[State]:
     )
 
 
+def _is_whole(module: nn.Module) -> bool:
+    """Whether a module that came out of a pickle, and every layer in it, holds what a module must hold."""
+    seen: set[int] = set()
+    todo: list[object] = [module]
+    while todo:
+        layer = todo.pop()
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        inside = [getattr(layer, "__dict__", {}).get(key) for key in ("_parameters", "_buffers", "_modules")]
+        tensors = [t for part in inside[:2] if isinstance(part, dict) for t in part.values()]
+        names = [name for part in inside if isinstance(part, dict) for name in part]
+        held = all(isinstance(part, dict) for part in inside) and all(isinstance(name, str) for name in names)
+        if not (isinstance(layer, nn.Module) and held and all(t is None or isinstance(t, Tensor) for t in tensors)):
+            return False
+        todo += layer._modules.values()
+    return True
+
+
 def _describe(stored: object) -> str:
+    if isinstance(stored, nn.Module):
+        return f"a {type(stored).__name__} that lacks parts of a module"
     if not isinstance(stored, Mapping):
         return f"a {type(stored).__name__}"
     keys = [str(key)[:40] for key in list(stored)[:8]]
