@@ -6,8 +6,6 @@ subject → study → sweep → lenses → index. Nothing returns upstream, and 
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -34,7 +32,7 @@ from .lenses.krylov import FirstOrder, read_krylov
 from .lenses.rounding import measured_rounding
 from .lenses.sound import require_second_derivatives
 from .losses import Loss
-from .memory import out_of_memory
+from .memory import out_of_memory, peak_memory
 from .ranks import ALONE, Ranks
 from .regimes import RegimeChoice, choose_regime
 from .results import (
@@ -367,12 +365,10 @@ def _ordered(findings: list[Finding]) -> list[Finding]:
 def _cost(
     started: float, stages: Stages, swept: FirstOrder, hessian: HessianReading, attribution: Attribution | None
 ) -> Cost:
-    # Linux counts kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
     return Cost(
         seconds=time.perf_counter() - started,
         stages=dict(stages.seconds),
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        peak_memory=peak_memory(),
         backward_passes=swept.passes,
         hessian_products=hessian.products,
         attribution_gradients=attribution.gradients if attribution else 0,

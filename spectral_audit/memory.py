@@ -9,6 +9,7 @@ import ctypes
 import gc
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,21 @@ def free_memory(device: str) -> int:
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     known = [*_system_free(), *_control_group_free()]
     return min(known, default=_FALLBACK)
+
+
+def peak_memory(status: Path = Path("/proc/self/status")) -> int:
+    """The most bytes that this process has held at once.
+
+    On Linux it is what the process itself held: the figure of `getrusage` begins with that of whoever started it.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    # macOS counts bytes, others kilobytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def keep_freed_memory() -> None:

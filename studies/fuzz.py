@@ -38,6 +38,7 @@ import spectral_audit.audit
 from spectral_audit.cli import app
 from spectral_audit.errors import InconclusiveError
 from spectral_audit.measure import measure
+from spectral_audit.memory import peak_memory
 from spectral_audit.subject import make_subject
 from studies.mutations import mutate, mutate_spec
 from tests.inputs.saved import ROWS, SHAPE, model
@@ -111,8 +112,7 @@ def run_case(seed: int, k: int, files: dict[str, Path], shared: Path) -> Ended:
         arguments = ["--spec", spec, "--trust", trust, "-f", "json", *arch]
         inspected, said = command("inspect", path)
         scored, words = command("score", path, *arguments, whole=k % WHOLE == 0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Ended((kind, inspected, scored), f"{said}\n{words}", peak, time.perf_counter() - started)
+    return Ended((kind, inspected, scored), f"{said}\n{words}", peak_memory(), time.perf_counter() - started)
 
 
 def command(*arguments: object, whole: bool = False) -> tuple[str, str]:

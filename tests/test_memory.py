@@ -147,6 +147,18 @@ print(halving(64, lambda chunk: len([torch.ones(10 * 2**20) for _ in range(chunk
     assert ran.stdout.strip() == "(8, 8)", ran.stderr
 
 
+def test_the_peak_is_that_of_this_process_and_not_of_who_started_it(tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t     700 kB\nVmRSS:\t 600 kB\n")
+    assert memory.peak_memory(tmp_path / "status") == 700 * 1024
+    held = torch.ones(2**26)  # 256 MiB
+    assert memory.peak_memory() > held.nbytes
+    code = "from spectral_audit import memory; print(memory.peak_memory())"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    if sys.platform == "linux":
+        assert int(started) < memory.peak_memory()
+    assert memory.peak_memory(tmp_path / "nothing") > held.nbytes
+
+
 FAULTS = """
 import resource, torch
 from spectral_audit.memory import keep_freed_memory
