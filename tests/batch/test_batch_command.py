@@ -203,11 +203,11 @@ def test_parquet_without_its_package_names_the_command(cli, undisturbed, tmp_pat
 
 
 def test_threads_that_wait_leave_the_processor_to_others(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     assert thread_variables(2)["OMP_NUM_THREADS"] == "2"
-    assert thread_variables(2)["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert thread_variables(2)["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert thread_variables(2)["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5")
+    assert thread_variables(2)["GOMP_SPINCOUNT"] == "5"
 
 
 def test_a_budget_never_uses_more_threads_than_cores(monkeypatch):
