@@ -21,7 +21,7 @@ def _need(module: str, name: str) -> Any:
 
 
 def _subject(p: Problem) -> Any:
-    return _need("subject", "make_subject")(p.model, p.x, p.y, loss="cross_entropy")
+    return _need("admission", "make_subject")(p.model, p.x, p.y, loss="cross_entropy")
 
 
 def ntk(p: Problem) -> Run:
@@ -82,7 +82,7 @@ def jacobian(p: Problem) -> Run:
 def max_sensitivity(p: Problem) -> Run:
     """max-sensitivity (n,) of |∇f_c| by captum's definition, for the predicted classes."""
     lens = importlib.import_module("spectral_audit.lenses.attribution")
-    subject = _need("subject", "make_subject")(p.model, p.x, None, loss="cross_entropy")
+    subject = _need("admission", "make_subject")(p.model, p.x, None, loss="cross_entropy")
     settings = lens.AttributionSettings(target="label")  # the predicted ones: no labels were given
 
     def run() -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 import torch
 from torch import Tensor, nn
 
+from .admission import make_subject
 from .advising import advise
 from .errors import InconclusiveError, RefusedError
 from .findings import (
@@ -51,7 +52,7 @@ from .results import (
 )
 from .stability import Aggregation, output_figures, stability
 from .stages import Progress, Stages
-from .subject import DTypeName, Subject, first_line, make_subject
+from .subject import DTypeName, Subject, first_line
 from .sweep import Study, study, sweep
 
 

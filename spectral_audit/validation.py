@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .admission import make_subject
 from .errors import UsageError
 from .findings import data_findings
 from .inputs.data.dataset import Probe, load_probe
@@ -14,7 +15,6 @@ from .inputs.spec import AuditSpec, load_spec
 from .measure import accuracy_of
 from .opening import Opened, Request, about, open_request
 from .results import Finding, Validation, Values
-from .subject import make_subject
 
 SUFFIXES = (".pt", ".pth", ".pt2", ".ckpt", ".bin", ".safetensors")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from spectral_audit.admission import make_subject
 from spectral_audit.inputs.architectures.architecture import build_model
 from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.data.dataset import load_probe
 from spectral_audit.inputs.spec import load_spec
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_models"
 

@@ -35,11 +35,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import spectral_audit.audit
+from spectral_audit.admission import make_subject
 from spectral_audit.cli import app
 from spectral_audit.errors import InconclusiveError
 from spectral_audit.measure import measure
 from spectral_audit.memory import peak_memory
-from spectral_audit.subject import make_subject
 from studies.mutations import mutate, mutate_spec
 from tests.inputs.saved import ROWS, SHAPE, model
 

@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("functions",),
     ("losses", "memory", "fusion", "ranks", "regularizers"),
     ("subject",),
+    ("admission",),
     ("sweep",),
     ("lenses",),
     ("stability",),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.functions import BROADCASTING, bind, function_name, replaced, tensors_in
+from spectral_audit.passes.functions import BROADCASTING, bind, function_name, replaced, tensors_in
 
 from .arrangement import arrangement, as_it_was, fold, samples_first, unfold
 from .follow import Follower, Spread

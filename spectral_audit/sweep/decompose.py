@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spectral_audit.functions import function_name, tensors_in
+from spectral_audit.passes.functions import function_name, tensors_in
 
 from . import attention, recurrent
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from spectral_audit.functions import BROADCASTING, REARRANGING, bind, function_name, in_place, tensors_in
+from spectral_audit.passes.functions import BROADCASTING, REARRANGING, bind, function_name, in_place, tensors_in
 
 from .arrangement import arrangement
 from .decompose import explicit_form

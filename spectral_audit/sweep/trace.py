@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spectral_audit.functions import (
+from spectral_audit.passes.functions import (
     IDLE,
     LINEAR,
     PIECEWISE,

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from spectral_audit.fusion import Fused, Norm, fused, fusible
+from spectral_audit.admission import make_subject
 from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.lenses.space import HessianProducts, parameter_space
-from spectral_audit.subject import make_subject
+from spectral_audit.passes.fusion import Fused, Norm, fused, fusible
 from spectral_audit.sweep import study
 
 KINDS = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
@@ -196,12 +196,12 @@ def test_hessian_products_run_through_it():
         v = space.random_vector(torch.Generator().manual_seed(1))
         products = HessianProducts(space)
         nodes = set()
-        todo = [g.grad_fn for graph in products._graphs for g in graph]
-        while todo:
-            node = todo.pop()
+        waiting = [g.grad_fn for graph in products._graphs for g in graph]
+        while waiting:
+            node = waiting.pop()
             if node is not None and node not in nodes:
                 nodes.add(node)
-                todo += [below for below, _ in node.next_functions]
+                waiting += [below for below, _ in node.next_functions]
         assert {"_ConvolutionBackward", "_BackwardBackward"} <= {node.name() for node in nodes}
         loss = subject.losses(subject.forward(subject.x), slice(0, 5)).mean()
         gradients = torch.autograd.grad(loss, space.parameters.values(), create_graph=True)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from spectral_audit import regimes
+from spectral_audit.admission import make_subject
 from spectral_audit.errors import UsageError
 from spectral_audit.regimes import choose_regime
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from spectral_audit.sweep import Study, exact_needs, study
 
 N, D, H, C = 12, 6, 8, 3

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import spectral_audit.measure
+from spectral_audit.admission import make_subject, saved_bytes
 from spectral_audit.measure import Settings, measure
 from spectral_audit.results import Measurement
-from spectral_audit.subject import make_subject, saved_bytes
 
 SHORT = "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.admission import make_subject
 from spectral_audit.inputs.architectures.families import FAMILIES
 from spectral_audit.lenses.attribution import AttributionSettings, read_attribution
 from spectral_audit.results import Attribution
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.attribution import AttributionMap, AttributionSettings
 from spectral_audit.measure import Settings, measure
 from spectral_audit.results import Attribution
-from spectral_audit.subject import make_subject
 
 
 class Quadratic(nn.Module):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.attribution import measures
 from spectral_audit.lenses.attribution.maps import Moved
 from spectral_audit.lenses.attribution.score import condition, score
 from spectral_audit.lenses.attribution.study import summary
-from spectral_audit.subject import make_subject
 from tests.lenses.explained import explain, points, regression
 
 

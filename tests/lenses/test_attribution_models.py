@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 
+from spectral_audit.admission import make_subject
 from spectral_audit.inputs.architectures.architecture import build_model
 from spectral_audit.inputs.checkpoints.checkpoint import load_checkpoint
 from spectral_audit.inputs.data.dataset import load_probe
@@ -16,7 +17,7 @@ from spectral_audit.lenses.attribution import AttributionMap, AttributionSetting
 from spectral_audit.lenses.attribution.draws import Ball
 from spectral_audit.lenses.attribution.search import search, worse
 from spectral_audit.results import Attribution
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from tests.lenses.explained import SAMPLES, explain
 
 MODELS = ("mnist_cnn_gelu", "mnist_cnn_relu", "mnist_cnn_noisy")

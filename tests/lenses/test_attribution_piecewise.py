@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.attribution.gates import flipped, gate_states, same_region
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from tests.lenses.explained import absolute_value, explain, photographs, points, regression, trained
 
 

@@ -8,8 +8,9 @@ import torch
 from captum.attr import Saliency
 from captum.metrics import sensitivity_max
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.attribution import max_sensitivity
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from tests.lenses.explained import explain, photographs, trained
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.attribution.maps import AttributionMap
 from spectral_audit.lenses.attribution.settings import AttributionSettings
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from tests.lenses.explained import explain, photographs, points, regression, trained
 
 

@@ -7,8 +7,9 @@ from functools import cache
 import pytest
 import torch
 
+from spectral_audit.admission import make_subject
 from spectral_audit.lenses.standalone import hessian_density, hessian_trace, input_spectra, ntk, top_eigenvalues
-from spectral_audit.subject import Subject, make_subject
+from spectral_audit.subject import Subject
 from spectral_audit.sweep import Study, study
 from tests.cases import CASES
 from tests.reference import Reference, reference

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from spectral_audit.subject import Subject, exact_arithmetic, make_subject
+from spectral_audit.admission import make_subject
+from spectral_audit.subject import Subject, exact_arithmetic
 from spectral_audit.sweep import Study, study
 from spectral_audit.sweep.capture import Capture, contributions
 from spectral_audit.sweep.pairs import Pair

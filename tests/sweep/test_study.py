@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spectral_audit.admission import make_subject
 from spectral_audit.errors import RefusedError
 from spectral_audit.measure import Settings, measure
-from spectral_audit.subject import make_subject
 from spectral_audit.sweep import Study, study
 from tests.reference import reference
 

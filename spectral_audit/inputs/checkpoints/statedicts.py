@@ -212,9 +212,9 @@ def _is_state(value: object) -> TypeGuard[State]:
 def _is_whole(module: nn.Module) -> bool:
     """Whether a module that came out of a pickle, and every layer in it, holds what a module must hold."""
     seen: set[int] = set()
-    todo: list[object] = [module]
-    while todo:
-        layer = todo.pop()
+    waiting: list[object] = [module]
+    while waiting:
+        layer = waiting.pop()
         if layer is None or id(layer) in seen:
             continue
         seen.add(id(layer))
@@ -224,7 +224,7 @@ def _is_whole(module: nn.Module) -> bool:
         held = all(isinstance(part, dict) for part in inside) and all(isinstance(name, str) for name in names)
         if not (isinstance(layer, nn.Module) and held and all(t is None or isinstance(t, Tensor) for t in tensors)):
             return False
-        todo += layer._modules.values()
+        waiting += layer._modules.values()
     return True
 
 

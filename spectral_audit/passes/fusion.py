@@ -1,15 +1,15 @@
-"""Faster passes through convolutional models: the norm behind a convolution folded into it, second derivatives direct.
+"""Faster passes through convolutional models: the norm behind a convolution folded into it.
 
 In eval mode a batch norm is affine in each channel: behind a convolution it gives s(Wx + b − μ) + β, s = γ/√(σ² + ε),
 which is a convolution with the weights sW and the bias s(b − μ) + β. Folded, its passes over the activations are saved,
-and γ and β stay parameters like any. torch takes a convolution's second derivatives by further convolutions in unusual
-shapes; here they are the ordinary ones: forward, and backward to the input and to the weights.
+and γ and β stay parameters like any. The convolutions are those of `convolution`, faster to differentiate twice.
 
 Functions are watched, not modules: modules, TorchScript and exported programs then run the same operations.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .convolution import convolution
 from .functions import bind, function_name, tensors_in
 
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 _NORM = "batch_norm"
 # Questions about a tensor that its values have no part in.
 _QUESTIONS = {"dim", "ndimension", "size", "numel", "stride", "is_floating_point", "is_contiguous", "__len__"}
-# Input channels up to which a gradient to the input is taken by a forward pass.
-_FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,9 @@ class _Mode(TorchFunctionMode):
         bound = bind(func, args, kwargs) if name in _CONVOLUTIONS or name == _NORM else {}
         return self.see(name, bound, lambda: func(*args, **kwargs), tensors_in((args, kwargs)))
 
+    @abstractmethod
     def see(self, name: str, bound: dict[str, Any], call: Callable[[], Any], tensors: list[Tensor]) -> Any:
         """What the function returns."""
-        raise NotImplementedError
 
 
 class _Watch(_Mode):
@@ -167,11 +166,8 @@ class _Run(_Mode):
         weight, bias = bound["weight"], bound.get("bias")
         # A view: the engine only tells of results of operations whether their gradient is wanted.
         weight, bias = (weight.view_as(weight), bias) if parts is None else _folded(weight, bias, parts)
-        options = (bound.get(key, default) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1)))
-        axes = _CONVOLUTIONS[name]
-        spread = (list(o) * (axes // len(o)) if isinstance(o, (list, tuple)) else [o] * axes for o in options)
-        groups = bound.get("groups", 1)
-        out: Tensor = _apply(_Convolution, bound["input"], weight, bias, (*spread, False, [0] * axes, groups))
+        options = {key: bound[key] for key in ("stride", "padding", "dilation", "groups") if key in bound}
+        out = convolution(bound["input"], weight, bias, **options)
         if parts is not None:
             self._folded[id(out)] = out, parts
         return out
@@ -226,101 +222,3 @@ def _folded(weight: Tensor, bias: Tensor | None, norm: _Parts) -> tuple[Tensor, 
     shift = -norm.mean if bias is None else bias - norm.mean
     shift = scale * shift if norm.bias is None else torch.addcmul(norm.bias, scale, shift)
     return weight * scale.view(-1, *(1 for _ in weight.shape[1:])), shift
-
-
-Options = tuple[Any, ...]
-
-
-def _apply(function: Any, *arguments: Any) -> Any:
-    return function.apply(*arguments)
-
-
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.options, ctx.bias = options, None if bias is None else list(bias.shape)
-        out: Tensor = torch.ops.aten.convolution(x, weight, bias, *options)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        needed = [_wanted(ctx, 0), _wanted(ctx, 1), ctx.bias is not None and _wanted(ctx, 2)]
-        again = torch.is_grad_enabled()  # someone will differentiate the gradients
-        arguments = (g, x, weight, ctx.bias, ctx.options, needed)
-        found = _apply(_Backward, *arguments) if again else _gradients(*arguments)
-        return *found, None
-
-
-class _Backward(torch.autograd.Function):
-    """The first derivatives, whose own derivatives are convolutions of the same shapes: they are linear in `g`, the
-    one to the input is linear in the weight, and the one to the weight in the input."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, bias: list[int] | None, options: Options, needed: list[bool]
-    ) -> tuple[Tensor | None, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(g, x, weight)
-        ctx.options = options
-        return _gradients(g, x, weight, bias, options, needed)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, ggx: Tensor | None, ggw: Tensor | None, ggb: Tensor | None) -> tuple[Tensor | None, ...]:
-        g, x, weight = ctx.saved_tensors
-        along = _along(g, ((ggx, weight), (x, ggw)), ggb, ctx.options) if _wanted(ctx, 0) else None
-        mask = [ggw is not None and _wanted(ctx, 1), ggx is not None and _wanted(ctx, 2), False]
-        if not any(mask):
-            return along, None, None, None, None, None
-        ggx, ggw = x if ggx is None else ggx, weight if ggw is None else ggw
-        to_x, to_weight, _ = _gradients(g, ggx, ggw, None, ctx.options, mask)
-        return along, to_x, to_weight, None, None, None
-
-
-def _gradients(
-    g: Tensor, x: Tensor, weight: Tensor, bias: list[int] | None, options: Options, needed: list[bool]
-) -> tuple[Tensor | None, ...]:
-    """The gradients to the input, the weight and the bias of a convolution, for those that are `needed`.
-
-    To few channels the backward pass is slow on CPU: up to 2.5 times slower than the same as a forward pass, which is
-    the convolution of the padded `g` with the mirrored weight.
-    """
-    stride, padding, dilation, _, _, groups = options
-    margins = [k - 1 - p for k, p in zip(weight.shape[2:], padding, strict=True)]
-    plain = groups == 1 and {*stride, *dilation} == {1} and min(margins) >= 0
-    mirrored = needed[0] and plain and weight.shape[1] <= _FEW_CHANNELS and g.device.type == "cpu"
-    rest = [needed[0] and not mirrored, *needed[1:]]
-    found: list[Tensor | None] = [None, None, None]
-    if any(rest):
-        found = list(torch.ops.aten.convolution_backward(g, x, weight, bias, *options, rest))
-    if mirrored:
-        back = weight.flip(*range(2, weight.ndim)).transpose(0, 1).contiguous()
-        found[0] = torch.ops.aten.convolution(g, back, None, stride, margins, dilation, False, options[4], 1)
-    return tuple(found)
-
-
-def _along(
-    g: Tensor, pairs: Sequence[tuple[Tensor | None, Tensor | None]], bias: Tensor | None, options: Options
-) -> Tensor | None:
-    """The sum of the convolutions of `pairs` and the bias, in the shape of `g`; `None` where there is none of them."""
-    total: Tensor | None = None
-    for x, weight in pairs:
-        if x is not None and weight is not None:
-            term = torch.ops.aten.convolution(x, weight, bias, *options)
-            total, bias = term if total is None else total.add_(term), None
-    if bias is not None:
-        total = bias.view(-1, *(1 for _ in g.shape[2:])).expand_as(g)
-    return total
-
-
-def _wanted(ctx: Any, k: int) -> bool:
-    """Whether the running backward pass needs the gradient of the k-th input, and not only some other pass might."""
-    node = ctx.next_functions[k][0] if ctx.needs_input_grad[k] else None
-    if node is None:
-        return False
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # it does not tell of leaves
-        return True
