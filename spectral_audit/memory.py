@@ -12,6 +12,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,6 @@ _FALLBACK = 4 * 2**30
 # and by how much the heap grows; the values are C ints.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2
 _MOST = 2**31 - 1
-_kept: list[bool] = []
 
 _Result = TypeVar("_Result")
 
@@ -77,15 +77,15 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+@cache
 def keep_freed_memory() -> None:
     """Have the C library keep what is freed for the next allocation of this process, up to 2 GiB, where it can.
 
     By default every large tensor is mapped anew from the system, page by page, and given back: on glibc this costs as
     much as the arithmetic of a backward pass.
     """
-    if _kept or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return
-    _kept.append(True)
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
