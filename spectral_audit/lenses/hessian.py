@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spectral_audit.errors import RefusedError
-from spectral_audit.lenses.directional import quadratic_forms
+from spectral_audit.lenses.directional import QuadraticForms
 from spectral_audit.lenses.kernel import KernelReading
 from spectral_audit.lenses.space import Advance, HessianProducts, ParameterSpace, parameter_space
 from spectral_audit.lenses.traces import probe_error, residual_trace
@@ -63,11 +63,12 @@ def read_hessian(
         products = HessianProducts(space, advance)
         ends, runs = _raw_runs(space, products, generator, tolerance)
         _require_symmetry([ends, *runs], kernel.raw_ntk, subject)
-        worst, residual, settled = _worst(space, products, kernel.top_worst, generator, tolerance)
+        forms = QuadraticForms(space)
+        worst, residual, settled = _worst(space, products, forms, kernel.top_worst, generator, tolerance)
         remainder = remainder_typical = None
         if not plan.multilinear:
-            remainder = residual_trace(space, subject.x.new_ones(space.size), generator)
-            remainder_typical = residual_trace(space, space.typical_scale(), generator)
+            remainder = residual_trace(forms, subject.x.new_ones(space.size), generator)
+            remainder_typical = residual_trace(forms, space.typical_scale(), generator)
     trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)
@@ -132,7 +133,12 @@ def _require_symmetry(runs: list[Ritz], ntk: float, subject: Subject) -> None:
 
 
 def _worst(
-    space: ParameterSpace, products: HessianProducts, cotangent: Tensor, generator: torch.Generator, tolerance: float
+    space: ParameterSpace,
+    products: HessianProducts,
+    forms: QuadraticForms,
+    cotangent: Tensor,
+    generator: torch.Generator,
+    tolerance: float,
 ) -> tuple[Tensor, float, bool]:
     """Per-sample quadratic forms at the dominant eigenvector of T H T, its residual, and whether it converged."""
     t = space.worst_scale()
@@ -150,7 +156,7 @@ def _worst(
         lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule, max_basis=space.max_basis(_LEAST_BASIS)
     )
     k = int(ritz.values.abs().argmax())
-    first, second = quadratic_forms(space, t * ritz.vector(k))
+    first, second = forms(t * ritz.vector(k))
     return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
 
 

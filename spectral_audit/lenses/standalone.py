@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectral_audit.lenses.directional import QuadraticForms
 from spectral_audit.lenses.outputspace import OutputFactor
 from spectral_audit.lenses.space import HessianProducts, ParameterSpace, parameter_space
 from spectral_audit.lenses.traces import probe_error, residual_trace
@@ -108,7 +109,7 @@ def hessian_trace(subject: Subject, plan: Study, *, generator: torch.Generator) 
     if plan.multilinear:
         return HessianTrace(gauss_newton, 0.0)
     with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
-        rest = residual_trace(space, subject.x.new_ones(space.size), generator)
+        rest = residual_trace(QuadraticForms(space), subject.x.new_ones(space.size), generator)
     return HessianTrace(gauss_newton + float(rest.mean()), probe_error(rest))
 
 

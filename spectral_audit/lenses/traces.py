@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_audit.lenses.directional import quadratic_forms
+from spectral_audit.lenses.directional import QuadraticForms
 from spectral_audit.lenses.outputspace import OutputFactor
 from spectral_audit.lenses.space import HessianProducts, ParameterSpace
 from spectral_audit.linalg.vectors import norm, orthogonalise
@@ -26,20 +26,20 @@ _SKETCH = 6
 _FEW = 64
 
 
-def residual_trace(space: ParameterSpace, scale: Tensor, generator: torch.Generator) -> Tensor:
+def residual_trace(forms: QuadraticForms, scale: Tensor, generator: torch.Generator) -> Tensor:
     """Estimates (probes, n) of tr(sR_is) for every sample, R_i = ∇²ℓ_i − G_iᵀS_iG_i and `scale` s (p,).
 
     Probes are drawn until the standard error of the mean is 1 % of tr(s∇²Ls) or their number runs out. For few
     parameters the diagonal is taken entry by entry: one exact row (1, n).
     """
-    if space.size <= _FEW:
-        return torch.stack([quadratic_forms(space, row)[1] for row in torch.diag(scale)]).sum(0, keepdim=True)
-    plain = _probes(space, scale, generator, scale.new_zeros((0, space.size)), _MIN_PROBES)
+    if forms.space.size <= _FEW:
+        return torch.stack([forms(row)[1] for row in torch.diag(scale)]).sum(0, keepdim=True)
+    plain = _probes(forms, scale, generator, scale.new_zeros((0, len(scale))), _MIN_PROBES)
     if plain.settled:
         return plain.rest
-    q = _range(space, scale, generator)
-    known = torch.stack([quadratic_forms(space, scale * row)[1] for row in q]).sum(0)
-    return known + _probes(space, scale, generator, q, _MAX_PROBES).rest
+    q = _range(forms.space, scale, generator)
+    known = torch.stack([forms(scale * row)[1] for row in q]).sum(0)
+    return known + _probes(forms, scale, generator, q, _MAX_PROBES).rest
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class _Probes:
     settled: bool
 
 
-def _probes(space: ParameterSpace, scale: Tensor, generator: torch.Generator, q: Tensor, most: int) -> _Probes:
+def _probes(forms: QuadraticForms, scale: Tensor, generator: torch.Generator, q: Tensor, most: int) -> _Probes:
     """zᵀsR_isz (probes, n) for random signs z outside of the span of `q` (k, p), at most `most` of them."""
     rest: list[Tensor] = []
     total: list[float] = []
     settled = False
     while len(rest) < most and not settled:
-        z = _orthogonalised(q, space.random_signs(generator))
-        gauss_newton, remainder = quadratic_forms(space, scale * z)
+        z = _orthogonalised(q, forms.space.random_signs(generator))
+        gauss_newton, remainder = forms(scale * z)
         rest.append(remainder)
         total.append(float((gauss_newton + remainder).mean()))
         mean = sum(total) / len(total)
