@@ -205,3 +205,19 @@ def test_reports_errors_and_specs_need_neither_torch_nor_numpy(name):
     code = f"import sys, {PACKAGE}.{name}; print(*sorted({HEAVY!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
+
+
+@pytest.mark.parametrize("regime", ["exact", "krylov"])
+def test_a_small_audit_loads_neither_torchs_compiler_nor_its_symbolic_algebra(regime):
+    code = f"""
+import sys
+from pathlib import Path
+from spectral_audit.audit import audit
+from spectral_audit.opening import Request
+audit(Request(Path("sample_models/breast_cancer_mlp.pt"), n=16, regime="{regime}"))
+print(*sorted({{"torch._dynamo", "torch.fx.experimental.symbolic_shapes", "sympy"}} & set(sys.modules)))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent, timeout=120
+    )
+    assert ran.stdout.split() == []

@@ -18,6 +18,7 @@ from torch.func import functional_call, jvp
 from spectral_audit.lenses.space import ParameterSpace
 from spectral_audit.losses import output_gradient, output_hessian
 from spectral_audit.passes.norms import NormsWrittenOut
+from spectral_audit.passes.pairing import paired
 from spectral_audit.subject import Subject, outputs_2d
 
 Forms = tuple[Tensor, Tensor]
@@ -25,9 +26,9 @@ Way = Callable[[ParameterSpace, slice, Sequence[Tensor]], Forms]
 
 # The graph of double backward twice, in what a forward pass saves.
 _GRAPHS = 8
-# From how much work on forward mode is tried first: numbers that a forward pass over the probe set saves, or an
-# equivalent of its products with the parameters.
-_MUCH = 10_000_000
+# From how much work on forward mode is tried first: numbers that forward passes save, or an equivalent of their
+# products with the parameters.
+_MUCH = 80_000_000
 _PRODUCTS = 16
 
 
@@ -35,17 +36,18 @@ class QuadraticForms:
     """vᵀ∇²ℓ_i v for `direction` v (p,), split into its Gauss–Newton part and the remainder, each (n,) float64.
 
     With d1 = ∂f_i/∂t and d2 = ∂²f_i/∂t² along θ + tv, the parts are d1ᵀ S_i d1 and (∂ℓ_i/∂f)·d2. The first direction
-    decides on the way.
+    decides on the way, and so does how many `directions` are to be expected.
     """
 
-    def __init__(self, space: ParameterSpace) -> None:
+    def __init__(self, space: ParameterSpace, directions: int) -> None:
         self.space = space
+        self._directions = directions
         self._way: Way | None = None
 
     def __call__(self, direction: Tensor) -> Forms:
         """Both parts, each (n,) float64."""
         space, pieces = self.space, self.space.split(direction)
-        way = self._way = self._way or first_right(space, pieces, _preferred(space))
+        way = self._way = self._way or first_right(space, pieces, self._preferred())
         subject = space.subject
         if way is twice_backward:
             subject = subject.fitting(_GRAPHS)
@@ -54,11 +56,11 @@ class QuadraticForms:
         first, second = subject.over_samples(lambda where: way(space, where, pieces))
         return first, second
 
-
-def _preferred(space: ParameterSpace) -> tuple[Way, Way]:
-    subject = space.subject
-    work = subject.n * (subject.saved // subject.x.element_size() + space.size // _PRODUCTS)
-    return (twice_forward, twice_backward) if work > _MUCH else (twice_backward, twice_forward)
+    def _preferred(self) -> tuple[Way, Way]:
+        subject = self.space.subject
+        work = subject.n * (subject.saved // subject.x.element_size() + self.space.size // _PRODUCTS)
+        much = work * self._directions > _MUCH
+        return (twice_forward, twice_backward) if much else (twice_backward, twice_forward)
 
 
 def first_right(space: ParameterSpace, pieces: Sequence[Tensor], ways: Sequence[Way]) -> Way:
@@ -88,7 +90,7 @@ def twice_forward(space: ParameterSpace, where: slice, pieces: Sequence[Tensor])
 
     with NormsWrittenOut():
         primal, tangent = jvp(along, (values,), (tangents,))[:2]
-    return _forms(subject, where, *primal, tangent[1])
+    return _forms(subject, where, primal[0], tangent[0], tangent[1])
 
 
 def twice_backward(space: ParameterSpace, where: slice, pieces: Sequence[Tensor]) -> Forms:
@@ -119,9 +121,10 @@ def _derivative(f: Tensor, space: ParameterSpace, pieces: Sequence[Tensor]) -> T
     if not f.requires_grad:
         return torch.zeros_like(f)
     u = torch.zeros_like(f, requires_grad=True)
-    slope = _inner(
-        torch.autograd.grad(f, list(space.parameters.values()), u, create_graph=True, allow_unused=True), pieces
+    gradients = torch.autograd.grad(
+        paired([f], [u]), list(space.parameters.values()), create_graph=True, allow_unused=True
     )
+    slope = _inner(gradients, pieces)
     if not slope.requires_grad:
         return torch.zeros_like(f)
     return torch.autograd.grad(slope, u, create_graph=True, materialize_grads=True)[0]

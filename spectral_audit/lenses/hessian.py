@@ -12,7 +12,7 @@ from spectral_audit.errors import RefusedError
 from spectral_audit.lenses.directional import QuadraticForms
 from spectral_audit.lenses.kernel import KernelReading
 from spectral_audit.lenses.space import Advance, HessianProducts, ParameterSpace, parameter_space
-from spectral_audit.lenses.traces import probe_error, residual_trace
+from spectral_audit.lenses.traces import DIRECTIONS, probe_error, residual_trace
 from spectral_audit.linalg.density import density, quadratures, settled_sums
 from spectral_audit.linalg.lanczos import Ritz, dominant_converged, ends_converged, lanczos, without_vectors
 from spectral_audit.results import Finding, Spectrum
@@ -63,7 +63,7 @@ def read_hessian(
         products = HessianProducts(space, advance)
         ends, runs = _raw_runs(space, products, generator, tolerance)
         _require_symmetry([ends, *runs], kernel.raw_ntk, subject)
-        forms = QuadraticForms(space)
+        forms = QuadraticForms(space, 1 if plan.multilinear else DIRECTIONS)
         worst, residual, settled = _worst(space, products, forms, kernel.top_worst, generator, tolerance)
         remainder = remainder_typical = None
         if not plan.multilinear:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spectral_audit.lenses.space import ParameterSpace
 from spectral_audit.losses import Loss
+from spectral_audit.passes.pairing import paired
 
 
 class OutputFactor:
@@ -77,15 +78,18 @@ class InputProducts:
         self._x = subject.leaf(subject.x[where])
         self._f = subject.forward_fused(self._x)
         self._u = torch.zeros_like(self._f, requires_grad=True)
-        (self._g,) = torch.autograd.grad(self._f, self._x, self._u, create_graph=True, materialize_grads=True)
+        slope = paired([self._f], [self._u])
+        (self._g,) = torch.autograd.grad(slope, self._x, create_graph=True, materialize_grads=True)
 
     def __call__(self, u: Tensor) -> Tensor:
         """Rows (m, r) for rows `u` (m, r)."""
         cotangent = u @ self._basis.T
-        (v,) = torch.autograd.grad(self._f, self._x, cotangent, retain_graph=True, materialize_grads=True)
+        slope = paired([self._f], [cotangent])
+        (v,) = torch.autograd.grad(slope, self._x, retain_graph=True, materialize_grads=True)
         if not self._g.requires_grad:
             return torch.zeros_like(u)
-        (along,) = torch.autograd.grad(self._g, self._u, v, retain_graph=True, materialize_grads=True)
+        slope = paired([self._g], [v])
+        (along,) = torch.autograd.grad(slope, self._u, retain_graph=True, materialize_grads=True)
         return along @ self._basis
 
 
@@ -98,14 +102,15 @@ class WeightProducts:
         self._parameters = list(space.parameters.values())
         self._f = subject.forward_fused(subject.x[sample : sample + 1])
         self._u = torch.zeros_like(self._f, requires_grad=True)
-        self._g = torch.autograd.grad(self._f, self._parameters, self._u, create_graph=True, materialize_grads=True)
+        slope = paired([self._f], [self._u])
+        self._g = torch.autograd.grad(slope, self._parameters, create_graph=True, materialize_grads=True)
 
     def __call__(self, u: Tensor) -> Tensor:
         """The row (1, r) for a row `u` (1, r)."""
         cotangent = u @ self._basis.T
-        v = torch.autograd.grad(self._f, self._parameters, cotangent, retain_graph=True, materialize_grads=True)
+        slope = paired([self._f], [cotangent])
+        v = torch.autograd.grad(slope, self._parameters, retain_graph=True, materialize_grads=True)
         pairs = [(g, part * s) for g, part, s in zip(self._g, v, self._pieces, strict=True) if g.requires_grad]
-        (along,) = torch.autograd.grad(
-            [g for g, _ in pairs], self._u, [part for _, part in pairs], retain_graph=True, materialize_grads=True
-        )
+        slope = paired([g for g, _ in pairs], [part for _, part in pairs])
+        (along,) = torch.autograd.grad(slope, self._u, retain_graph=True, materialize_grads=True)
         return along @ self._basis

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spectral_audit.linalg.vectors import norm
 from spectral_audit.memory import vectors_within
+from spectral_audit.passes.pairing import paired
 from spectral_audit.subject import Subject, exact_arithmetic
 from spectral_audit.sweep import relative_scale
 
@@ -93,9 +94,9 @@ class ParameterSpace:
         def rows(where: slice) -> Sequence[Tensor]:
             f = self.subject.forward_fused(self.subject.x[where])
             u = torch.zeros_like(f, requires_grad=True)
-            gradients = torch.autograd.grad(f, chosen, u, create_graph=True, materialize_grads=True)
+            gradients = torch.autograd.grad(paired([f], [u]), chosen, create_graph=True, materialize_grads=True)
             pairs = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
-            return torch.autograd.grad([g for g, _ in pairs], u, [part for _, part in pairs])
+            return torch.autograd.grad(paired([g for g, _ in pairs], [part for _, part in pairs]), u)
 
         return self.subject.over_samples(rows)[0]
 
@@ -140,13 +141,8 @@ class HessianProducts:
         inner = [(g, part) for g, part in zip(gradients, pieces, strict=True) if g.requires_grad]
         if not inner:
             return [torch.zeros_like(p) for p in self._chosen]
-        return torch.autograd.grad(
-            [g for g, _ in inner],
-            self._chosen,
-            [part for _, part in inner],
-            retain_graph=self._graphs is not None,
-            materialize_grads=True,
-        )
+        slope = paired([g for g, _ in inner], [part for _, part in inner])
+        return torch.autograd.grad(slope, self._chosen, retain_graph=self._graphs is not None, materialize_grads=True)
 
     def _first_pass(self) -> Iterator[list[Tensor]]:
         """The gradients of every chunk; their graphs are kept where those of all chunks fit into memory."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from spectral_audit.lenses.directional import QuadraticForms
 from spectral_audit.lenses.outputspace import OutputFactor
 from spectral_audit.lenses.space import HessianProducts, ParameterSpace, parameter_space
-from spectral_audit.lenses.traces import probe_error, residual_trace
+from spectral_audit.lenses.traces import DIRECTIONS, probe_error, residual_trace
 from spectral_audit.linalg.density import Quadrature, quadratures
 from spectral_audit.linalg.lanczos import errors, lanczos, top_converged
 from spectral_audit.subject import Subject
@@ -109,7 +109,7 @@ def hessian_trace(subject: Subject, plan: Study, *, generator: torch.Generator) 
     if plan.multilinear:
         return HessianTrace(gauss_newton, 0.0)
     with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
-        rest = residual_trace(QuadraticForms(space), subject.x.new_ones(space.size), generator)
+        rest = residual_trace(QuadraticForms(space, DIRECTIONS), subject.x.new_ones(space.size), generator)
     return HessianTrace(gauss_newton + float(rest.mean()), probe_error(rest))
 
 

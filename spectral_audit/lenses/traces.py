@@ -21,6 +21,8 @@ from spectral_audit.linalg.vectors import norm, orthogonalise
 
 _TOLERANCE = 0.01
 _MIN_PROBES, _MAX_PROBES = 8, 30
+# What two traces take at least.
+DIRECTIONS = 2 * _MIN_PROBES
 _SKETCH = 6
 # Parameters up to which the diagonal is taken entry by entry.
 _FEW = 64

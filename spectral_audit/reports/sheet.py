@@ -63,13 +63,13 @@ def _png(sheet: Sheet) -> bytes:
 def _row(axes: Sequence[Axes], row: SheetRow) -> None:
     _show(axes[0], _colours(row.input), f"output {row.target}")
     attributions = (row.attribution, row.under_random, row.under_worst)
-    reach = max(abs(v) for line in _summed(row.attribution) for v in line) or 1.0
+    reach = float(abs(_summed(row.attribution)).max()) or 1.0
     drifts = ("", _drift(row.random_drift, row.flipped_random), _drift(row.worst_drift, row.flipped_worst))
     for place, picture, text in zip(axes[1:4], attributions, drifts, strict=True):
         _show(place, _summed(picture), text, cmap="RdBu_r", vmin=-reach, vmax=reach)
     for place, picture in zip(axes[4:], (row.random, row.worst), strict=True):
         shown = _summed(picture)
-        own = max(abs(v) for line in shown for v in line) or 1.0
+        own = float(abs(shown).max()) or 1.0
         _show(place, shown, f"largest {number(own)}", cmap="PiYG", vmin=-own, vmax=own)
 
 
@@ -84,21 +84,18 @@ def _show(place: Axes, picture: Any, text: str, **style: Any) -> None:
     place.set_xlabel(text, fontsize=8)
 
 
-def _flat(picture: Picture) -> list[float]:
-    return [v for channel in picture for line in channel for v in line]
-
-
-def _summed(picture: Picture) -> list[list[float]]:
+def _summed(picture: Picture) -> Any:
     """Rows × columns: the sum over channels."""
-    return [[sum(values) for values in zip(*lines, strict=True)] for lines in zip(*picture, strict=True)]
+    return _array(picture).sum(0)
 
 
-def _colours(picture: Picture) -> list[list[tuple[float, ...]]]:
+def _colours(picture: Picture) -> Any:
     """Rows × columns × RGB in [0, 1], stretched over the image's own range: its normalisation is not known here."""
-    values = _flat(picture)
-    low, span = min(values), (max(values) - min(values)) or 1.0
-    channels = picture * 3 if len(picture) == 1 else picture
-    return [
-        [tuple((v - low) / span for v in pixel) for pixel in zip(*lines, strict=True)]
-        for lines in zip(*channels, strict=True)
-    ]
+    values = _array(picture * 3 if len(picture) == 1 else picture).transpose(1, 2, 0)
+    return (values - values.min()) / ((values.max() - values.min()) or 1.0)
+
+
+def _array(picture: Picture) -> Any:
+    import numpy as np
+
+    return np.array(picture)

@@ -117,7 +117,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_forms_are_those_of_the_whole_hessian(space):
     v = direction(space)
     whole, gauss_newton = dense(space, v)
-    first, second = QuadraticForms(space)(v)
+    first, second = QuadraticForms(space, 1)(v)
     assert relative(first, gauss_newton) < 1e-10
     assert relative(first + second, whole) < 1e-10
 

@@ -53,6 +53,7 @@ def test_no_picture_without_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_attributions_of_a_row_share_one_scale() -> None:
-    assert sheet._summed(ramp(3)) == [[sum(c + i - j for c in range(3)) for j in range(5)] for i in range(4)]
-    coloured = [v for line in sheet._colours(ramp(1)) for pixel in line for v in pixel]
-    assert (min(coloured), max(coloured)) == (0.0, 1.0)
+    assert sheet._summed(ramp(3)).tolist() == [[sum(c + i - j for c in range(3)) for j in range(5)] for i in range(4)]
+    coloured = sheet._colours(ramp(1))
+    assert coloured.shape == (4, 5, 3)
+    assert (coloured.min(), coloured.max()) == (0.0, 1.0)

@@ -167,7 +167,7 @@ def resnet(*, channels: int, outputs: int, depth: int = 20, width: int = 16, sho
     layers["head"] = nn.Linear(current, outputs)
     model = nn.Sequential(layers)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # torch loads its compiler to draw nothing
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return model
 

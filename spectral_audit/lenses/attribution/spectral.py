@@ -16,6 +16,7 @@ from spectral_audit.estimates import Estimate
 from spectral_audit.explanations import Curvature
 from spectral_audit.lenses.attribution.intervals import mean, median
 from spectral_audit.linalg.batched import BatchedRitz, batched_lanczos
+from spectral_audit.passes.pairing import paired
 from spectral_audit.subject import Subject
 
 _STEPS = 12
@@ -51,9 +52,8 @@ class HessianProduct:
         """A_i v_i (m, d)."""
         if not self._a.requires_grad:
             return torch.zeros_like(v)
-        (product,) = torch.autograd.grad(
-            self._a, self._x, v.view_as(self._a), retain_graph=True, materialize_grads=True
-        )
+        slope = paired([self._a], [v.view_as(self._a)])
+        (product,) = torch.autograd.grad(slope, self._x, retain_graph=True, materialize_grads=True)
         return product.flatten(1)
 
 
