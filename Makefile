@@ -11,8 +11,9 @@ PEERS := .venv-bench
 demo: $(VENV)/.installed
 	$(BIN)/spectral-audit score sample_models/mnist_cnn_relu.safetensors
 
+# One thread each: several processes whose threads wait for each other would take far longer.
 test: lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
