@@ -27,8 +27,9 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 _FALLBACK = 4 * 2**30
 
 # glibc's mallopt: from which size a block gets a mapping of its own, how much may stay free at the end of the heap,
-# and by how much the heap grows; the values are C ints.
+# and by how much the heap grows; the values are C ints. Older versions take no larger blocks than the last.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2
+_LARGE_BLOCKS = (2**27, 2**25)
 _MOST = 2**31 - 1
 
 _Result = TypeVar("_Result")
@@ -79,19 +80,36 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int:
 
 @cache
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next allocation of this process, up to 2 GiB, where it can.
+    """Have the C library keep what is freed for the next allocation of this process, where it can.
 
     By default every large tensor is mapped anew from the system, page by page, and given back: on glibc this costs as
-    much as the arithmetic of a backward pass.
+    much as the arithmetic of a backward pass. The largest blocks still are: between them, others would leave gaps that
+    fit nothing.
     """
+    mallopt = _c_function("mallopt")
+    if mallopt is None:
+        return
+    any(mallopt(_MMAP_THRESHOLD, size) for size in _LARGE_BLOCKS)
+    mallopt(_TRIM_THRESHOLD, _MOST)
+    mallopt(_TOP_PAD, 2**26)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what `keep_freed_memory` has kept so far."""
+    trim = _c_function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _c_function(name: str) -> Callable[..., int] | None:
+    """A function of the C library, where that is one that has it."""
     if not sys.platform.startswith("linux"):
-        return
+        return None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return
-    for parameter, value in ((_MMAP_THRESHOLD, _MOST), (_TRIM_THRESHOLD, _MOST), (_TOP_PAD, 2**26)):
-        mallopt(parameter, value)
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None
+    return found
 
 
 def samples_within(memory: int, per_sample: int) -> int:

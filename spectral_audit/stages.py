@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from .memory import halving
+from .memory import give_back_freed_memory, halving
 from .subject import Subject
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -39,6 +39,7 @@ class Stages:
             self._progress(name, self._done, total)
 
         yield advance
+        give_back_freed_memory()  # the next stage needs blocks of other sizes
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def run(

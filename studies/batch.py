@@ -10,6 +10,8 @@ nothing to do.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import signal
 import sqlite3
@@ -18,35 +20,51 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-SPEC = "model: {builder: mlp, kwargs: {inputs: 4, hidden: [8], outputs: 3}}\ndata: {path: probe.npz}\nsample: {n: 16}\n"
-# Audits of a fraction of a second with 64 samples, of some seconds with 256.
-LARGER = (
-    "model: {{builder: mlp, kwargs: {{inputs: 64, hidden: [128, 128], outputs: 10}}}}\n"
-    "data: {{path: probe.npz}}\nsample: {{n: {samples}}}\n"
+from spectral_audit.inputs.architectures.families import FAMILIES
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Models of one family with random weights, the shape of their inputs, and how many samples an audit takes."""
+
+    title: str
+    builder: str
+    kwargs: dict[str, object]
+    shape: tuple[int, ...]
+    samples: int
+
+
+TINY = Zoo("tiny", "mlp", {"inputs": 4, "hidden": [8], "outputs": 3}, (4,), 16)
+WIDE = {"inputs": 64, "hidden": [128, 128], "outputs": 10}
+ZOOS = (
+    Zoo("MLP 30-32-32-2", "mlp", {"inputs": 30, "hidden": [32, 32], "outputs": 2}, (30,), 256),
+    Zoo("MLP 64-128-128-10", "mlp", WIDE, (64,), 64),
+    Zoo("CNN of 26,000 parameters", "cnn", {"channels": 1, "outputs": 10}, (1, 28, 28), 64),
+    Zoo("MLP 64-128-128-10", "mlp", WIDE, (64,), 256),
 )
 FIGURES = "SELECT path, key, outcome, figures FROM models JOIN audits USING (key) ORDER BY path"
 
 
-def make(folder: Path, count: int, spec: str, sizes: tuple[int, ...], samples: int) -> Path:
-    """`count` models with random weights, layer sizes as given, and their probe set."""
+def make(folder: Path, count: int, zoo: Zoo) -> Path:
+    """`count` models and their probe set."""
     folder.mkdir()
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(samples, sizes[0])).astype(np.float32)
-    np.savez(folder / "probe.npz", x=x, y=generator.integers(0, sizes[-1], samples))
-    (folder / "audit.yaml").write_text(spec, encoding="utf-8")
-    names = [f"linear{k + 1}" for k in range(len(sizes) - 2)] + ["head"]
+    x = np.random.default_rng(0).normal(size=(max(40, zoo.samples), *zoo.shape)).astype(np.float32)
+    np.savez(folder / "probe.npz", x=x, y=np.arange(len(x)) % zoo.kwargs["outputs"])
+    spec = {
+        "model": {"builder": zoo.builder, "kwargs": zoo.kwargs},
+        "data": {"path": "probe.npz"},
+        "sample": {"n": zoo.samples},
+    }
+    (folder / "audit.yaml").write_text(json.dumps(spec), encoding="utf-8")
     for seed in range(count):
-        draws = torch.Generator().manual_seed(seed)
-        state = {}
-        for name, wide, narrow in zip(names, sizes, sizes[1:], strict=False):
-            state[f"{name}.weight"] = torch.randn(narrow, wide, generator=draws) / wide**0.5
-            state[f"{name}.bias"] = torch.randn(narrow, generator=draws)
-        torch.save(state, folder / f"model-{seed:03}.pt")
+        torch.manual_seed(seed)
+        torch.save(FAMILIES[zoo.builder](**zoo.kwargs).state_dict(), folder / f"model-{seed:03}.pt")
     return folder
 
 
@@ -90,7 +108,7 @@ def finished(ledger: Path) -> int:
 
 
 def kills(work: Path, models: int, count: int) -> list[str]:
-    folder = make(work / "zoo", models, SPEC, (4, 8, 3), 40)
+    folder = make(work / "zoo", models, TINY)
     calm, _ = finish(folder, work / "calm.db", 2)
     generator = random.Random(0)
     ledger, found = work / "killed.db", []
@@ -116,29 +134,29 @@ def kills(work: Path, models: int, count: int) -> list[str]:
 
 
 def workers(work: Path, rounds: int) -> list[str]:
-    """One process with all cores against two with half of them each, on audits of two lengths.
+    """One process with all cores against two with half of them each, on zoos of four kinds.
 
-    A process takes some seconds to load torch, and more on its first audit: what a batch of one model takes is
-    subtracted in the last column.
+    A process takes some seconds to load torch: what a batch of one model takes is subtracted in the last column.
     """
     lines = [
-        "| samples | one model | one worker | two workers | faster | without the start |",
-        "|---|---|---|---|---|---|",
+        "| models | samples | one model | one worker | two workers | faster | without the start |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for samples in (64, 256):
-        folder = make(work / f"twenty-{samples}", 20, LARGER.format(samples=samples), (64, 128, 128, 10), 256)
+    for k, zoo in enumerate(ZOOS):
+        folder = make(work / f"twenty-{k}", 20, zoo)
         seconds: dict[str, list[float]] = {"start": [], "one": [], "two": []}
         for number in range(rounds):
             for name, target, jobs in (("start", folder / "model-000.pt", 1), ("one", folder, 1), ("two", folder, 2)):
-                seconds[name].append(finish(target, work / f"speed-{samples}-{number}-{name}.db", jobs)[1])
-                print(f"\n{samples} samples, {name}: {seconds[name][-1]:.1f} s", end="", file=sys.stderr)
+                seconds[name].append(finish(target, work / f"speed-{k}-{number}-{name}.db", jobs)[1])
+                print(f"{zoo.title}, {zoo.samples} samples, {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
         start, one, two = (statistics.median(seconds[name]) for name in ("start", "one", "two"))
         ratios = f"{one / two:.2f} | {(one - start) / max(two - start, 1e-9):.2f}"
-        lines.append(f"| {samples} | {start:.1f} s | {one:.1f} s | {two:.1f} s | {ratios} |")
-    again = finish(folder, work / "speed-256-0-one.db", 2)[1]
+        lines.append(f"| {zoo.title} | {zoo.samples} | {start:.1f} s | {one:.1f} s | {two:.1f} s | {ratios} |")
+    again = finish(folder, work / f"speed-{k}-0-one.db", 2)[1]
     return [
-        f"20 models of 26,000 parameters; medians of {rounds} alternating rounds. One worker has all cores for its",
-        f"threads, two have half of them each. A run with nothing changed: {again:.2f} s.",
+        f"20 models each; medians of {rounds} alternating rounds on {os.cpu_count()} cores. One worker has all for its",
+        "threads, two have half of them each: two gain most where threads help one audit least. One model is what a",
+        f"batch of it alone takes, most of it loading torch. A run with nothing changed: {again:.2f} s.",
         "",
         *lines,
     ]

@@ -173,6 +173,32 @@ print(faults())
 """
 
 
+GIVEN_BACK = """
+import re
+from pathlib import Path
+import torch
+from spectral_audit.memory import give_back_freed_memory, keep_freed_memory
+keep_freed_memory()
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+blocks = [torch.ones(2**22) for _ in range(64)]
+held = resident()
+last = blocks[-1]
+del blocks
+kept = resident()
+give_back_freed_memory()
+print(held, kept, resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="a setting of glibc's")
+def test_what_was_kept_is_given_back_between_stages() -> None:
+    said = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True).stdout
+    held, kept, left = map(int, said.split())
+    assert held - kept < 100  # of 1,024 MiB
+    assert kept - left > 900
+
+
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="a setting of glibc's")
 def test_freed_memory_is_used_again() -> None:
     said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout

@@ -106,7 +106,7 @@ def _raw_runs(
         found = lanczos(products, start, steps=steps, converged=lambda r: len(r.values) >= _MIN_STEPS and rule(r))
         if run == 0:
             settled = room >= _MAX_STEPS or found.exhausted or rule(found)
-            again = None if settled else found.vector(0) + found.vector(-1)
+            again = None if settled else found.vector(0, -1)
         runs.append(without_vectors(found))
         del found  # its memory is needed
     if again is None:
@@ -144,20 +144,33 @@ def _worst(
     t = space.worst_scale()
     if not t.any():
         return torch.zeros(space.subject.n, dtype=torch.float64, device=t.device), 0.0, True
-    noise = t * space.random_vector(generator)
-    start = t * space.pull_back(cotangent)
-    # A trace of noise keeps any eigenvector from being orthogonal to the start, hence from being missed. Where the
-    # softmax is saturated to the last digit, noise is all there is.
-    start = start / start.norm() + _NOISE * noise / noise.norm() if start.any() else noise
-    if not start.isfinite().all() or not start.any():
-        raise OverflowError("the weights are so large that their norm is not finite")
     rule = dominant_converged(tolerance)
     ritz = lanczos(
-        lambda v: t * products(t * v), start, steps=_MAX_STEPS, converged=rule, max_basis=space.max_basis(_LEAST_BASIS)
+        lambda v: products(t * v).mul_(t),
+        _warm_start(space, t, cotangent, generator),
+        steps=_MAX_STEPS,
+        converged=rule,
+        max_basis=space.max_basis(_LEAST_BASIS),
     )
     k = int(ritz.values.abs().argmax())
-    first, second = forms(t * ritz.vector(k))
-    return first + second, float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
+    residual, settled = float(ritz.residuals[k]), ritz.exhausted or rule(ritz)
+    direction = ritz.vector(k).mul_(t)
+    del ritz  # its memory is needed
+    first, second = forms(direction)
+    return first + second, residual, settled
+
+
+def _warm_start(space: ParameterSpace, t: Tensor, cotangent: Tensor, generator: torch.Generator) -> Tensor:
+    """T Gᵀc with a trace of noise, which keeps any eigenvector from being orthogonal to it, hence from being missed.
+
+    Where the softmax is saturated to the last digit, noise is all there is.
+    """
+    noise = space.random_vector(generator).mul_(t)
+    start = space.pull_back(cotangent).mul_(t)
+    start = start.div_(start.norm()).add_(noise.div_(noise.norm()), alpha=_NOISE) if start.any() else noise
+    if not start.isfinite().all() or not start.any():
+        raise OverflowError("the weights are so large that their norm is not finite")
+    return start
 
 
 def _spectrum(size: int, ritz: Ritz, runs: list[Ritz], trace: float, trace_stderr: float, tolerance: float) -> Spectrum:

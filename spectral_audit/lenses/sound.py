@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spectral_audit.errors import RefusedError
+from spectral_audit.passes.pairing import paired
 from spectral_audit.subject import Subject, exact_arithmetic, in_float64
 
 # Small steps cross next to no kinks of a ReLU net; large ones stand out from the rounding of a model that computes part
@@ -56,10 +57,7 @@ def _both(subject: Subject, names: Sequence[str], generator: torch.Generator) ->
     with exact_arithmetic(), subject.trainable() as parameters:
         chosen = [parameters[name] for name in names]
         v = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) * _size(p) for p in chosen]
-        gradients = _gradient(subject, chosen, create_graph=True)
-        slope = torch.stack([(g * part).sum() for g, part in zip(gradients, v, strict=True)]).sum()
-        product = torch.autograd.grad(slope, chosen, materialize_grads=True) if slope.requires_grad else ()
-        exact = sum(float((h * part).sum()) for h, part in zip(product, v, strict=False))
+        exact = _exact(subject, chosen, v)
         finite = []
         for step in _STEPS:
             ends = []
@@ -69,6 +67,13 @@ def _both(subject: Subject, names: Sequence[str], generator: torch.Generator) ->
                 _shift(chosen, v, -sign * step)
             finite.append((ends[0] - ends[1]) / (2 * step))
     return exact, finite
+
+
+def _exact(subject: Subject, chosen: list[torch.nn.Parameter], v: list[Tensor]) -> float:
+    """vᵀHv by double backward."""
+    slope = paired(_gradient(subject, chosen, create_graph=True), v)
+    product = torch.autograd.grad(slope, chosen, materialize_grads=True) if slope.requires_grad else ()
+    return sum(float((h * part).sum()) for h, part in zip(product, v, strict=False))
 
 
 def _size(p: Tensor) -> float:

@@ -1,6 +1,6 @@
 """Lanczos with full reorthogonalisation: extreme eigenvalues of a symmetric operator, each with its residual.
 
-Every new vector is orthogonalised twice against all held ones, so that no ghost copies of converged eigenvalues
+Every new vector is orthogonalised against all held ones, to rounding, so that no ghost copies of converged eigenvalues
 appear; a run stops on the residuals it was asked for and not after a number of steps. One piece of code makes plain
 runs, runs in bounded memory (thick restarts) and runs from several vectors: it keeps an orthonormal basis V, whose
 products are known, and orthonormal `pending` vectors U, whose products are not, such that
@@ -54,10 +54,10 @@ class Ritz:
     exhausted: bool
     asymmetry: float
 
-    def vector(self, index: int) -> Tensor:
-        """The normalised Ritz vector (p,) of `values[index]`."""
-        v = self.basis.T @ self.rotation[:, index].to(self.basis)
-        return v / v.norm()
+    def vector(self, *indices: int) -> Tensor:
+        """The Ritz vector (p,) of `values[index]`, or the sum of several, normalised."""
+        v = self.basis.T @ self.rotation[:, list(indices)].sum(1).to(self.basis)
+        return v.div_(v.norm())
 
 
 def without_vectors(ritz: Ritz) -> Ritz:
@@ -85,17 +85,18 @@ def lanczos(
     vectors the products come first; then every step follows the largest residual among the wanted Ritz vectors. Raises
     `ValueError` for a zero start, or when `max_basis` leaves no room to proceed.
     """
-    block = start if start.ndim == 2 else start[None]
-    room = min(steps + len(block), block.shape[1] + 1)
+    count, size = start.shape if start.ndim == 2 else (1, len(start))
+    room = min(steps + count, size + 1)
     if max_basis is not None and max_basis < room:
         room = max_basis
-        if room < sum(wanted) + len(block) + 2:
-            raise ValueError(f"max_basis {max_basis} is too small for {sum(wanted)} pairs from {len(block)} vectors")
-    state = _Projection(block, room)
+        if room < sum(wanted) + count + 2:
+            raise ValueError(f"max_basis {max_basis} is too small for {sum(wanted)} pairs from {count} vectors")
+    state = _Projection(start.view(count, size), room)
+    del start  # its memory may be needed
     while True:
         if state.is_full():
             state.restart(wanted)
-        if state.products >= len(block):
+        if state.products >= count:
             state.aim(wanted)
         state.expand(matvec)
         last = state.pending == 0 or state.products == steps

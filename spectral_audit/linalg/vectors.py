@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 _BLOCK = 2**16
+# A pass of orthogonalisation that leaves less than this part of a vector has left rounding beside it: another follows.
+_CANCELLED = 0.5**0.5
+_MAX_PASSES = 3
 
 
 def rounding_level(size: int, dtype: torch.dtype) -> float:
@@ -35,16 +38,30 @@ def norm(w: Tensor) -> float:
 
 
 def orthogonalise(rows: Tensor, w: Tensor) -> Tensor:
-    """Take from `w` (p,), in place and twice, its part in the span of orthonormal `rows` (m, p).
+    """Take from `w` (p,), in place, its part in the span of orthonormal `rows` (m, p), until no pass takes much.
 
-    Returns the coefficients (m,) of that part. Twice is enough: Parlett 1998, section 6.9.
+    Returns the coefficients (m,) of that part. Long vectors cost what reading them costs, hence the last two rows come
+    first: what a Lanczos step has along them is most of what there is, and one pass over all rows is then enough; else
+    two are. Source: Parlett 1998, sections 6.9 and 13.7.
     """
     total = torch.zeros(len(rows), dtype=torch.float64)
-    for _ in range(2 if len(rows) else 0):
-        found = overlaps(rows, w)
-        w.addmv_(rows.T, found.to(w), alpha=-1)
-        total += found
+    if not len(rows):
+        return total
+    total[-2:] += _taken(rows[-2:], w)
+    length = norm(w)
+    for _ in range(_MAX_PASSES):
+        total += _taken(rows, w)
+        before, length = length, norm(w)
+        if length >= _CANCELLED * before:
+            break
     return total
+
+
+def _taken(rows: Tensor, w: Tensor) -> Tensor:
+    """The coefficients (m,) of what one pass has taken from `w`."""
+    found = overlaps(rows, w)
+    w.addmv_(rows.T, found.to(w), alpha=-1)
+    return found
 
 
 def rotate(rows: Tensor, coefficients: Tensor) -> None:
