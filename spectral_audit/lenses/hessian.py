@@ -67,8 +67,8 @@ def read_hessian(
         worst, residual, settled = _worst(space, products, forms, kernel.top_worst, generator, tolerance)
         remainder = remainder_typical = None
         if not plan.multilinear:
-            remainder = residual_trace(forms, subject.x.new_ones(space.size), generator)
-            remainder_typical = residual_trace(forms, space.typical_scale(), generator)
+            remainder = residual_trace(products, forms, subject.x.new_ones(space.size), generator)
+            remainder_typical = residual_trace(products, forms, space.typical_scale(), generator)
     trace = kernel.gauss_newton_trace if remainder is None else kernel.gauss_newton_trace + remainder.mean(0)
     typical = kernel.gauss_newton_trace_typical
     typical = typical if remainder_typical is None else typical + remainder_typical.mean(0)

@@ -109,7 +109,9 @@ def hessian_trace(subject: Subject, plan: Study, *, generator: torch.Generator) 
     if plan.multilinear:
         return HessianTrace(gauss_newton, 0.0)
     with parameter_space(subject, [*plan.structured, *plan.generic]) as space:
-        rest = residual_trace(QuadraticForms(space, DIRECTIONS), subject.x.new_ones(space.size), generator)
+        rest = residual_trace(
+            HessianProducts(space), QuadraticForms(space, DIRECTIONS), subject.x.new_ones(space.size), generator
+        )
     return HessianTrace(gauss_newton + float(rest.mean()), probe_error(rest))
 
 

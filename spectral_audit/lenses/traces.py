@@ -28,7 +28,9 @@ _SKETCH = 6
 _FEW = 64
 
 
-def residual_trace(forms: QuadraticForms, scale: Tensor, generator: torch.Generator) -> Tensor:
+def residual_trace(
+    products: HessianProducts, forms: QuadraticForms, scale: Tensor, generator: torch.Generator
+) -> Tensor:
     """Estimates (probes, n) of tr(sR_is) for every sample, R_i = ∇²ℓ_i − G_iᵀS_iG_i and `scale` s (p,).
 
     Probes are drawn until the standard error of the mean is 1 % of tr(s∇²Ls) or their number runs out. For few
@@ -39,7 +41,7 @@ def residual_trace(forms: QuadraticForms, scale: Tensor, generator: torch.Genera
     plain = _probes(forms, scale, generator, scale.new_zeros((0, len(scale))), _MIN_PROBES)
     if plain.settled:
         return plain.rest
-    q = _range(forms.space, scale, generator)
+    q = _range(forms.space, products, scale, generator)
     known = torch.stack([forms(scale * row)[1] for row in q]).sum(0)
     return known + _probes(forms, scale, generator, q, _MAX_PROBES).rest
 
@@ -71,17 +73,17 @@ def _orthogonalised(q: Tensor, v: Tensor) -> Tensor:
     return v
 
 
-def _range(space: ParameterSpace, scale: Tensor, generator: torch.Generator) -> Tensor:
+def _range(space: ParameterSpace, products: HessianProducts, scale: Tensor, generator: torch.Generator) -> Tensor:
     """Orthonormal rows (k, p) that span sRs on random signs."""
     subject = space.subject
-    products = HessianProducts(space)
     factor = OutputFactor(subject.loss, subject.all_outputs())
     rows = scale.new_empty((_SKETCH, space.size))
     held = 0
     for _ in range(_SKETCH):
-        z = scale * space.random_signs(generator)
+        z = space.random_signs(generator).mul_(scale)
         curved = factor.transposed(factor(space.push_forward(z)))
-        row = rows[held].copy_(scale * (products(z) - space.pull_back(curved) / subject.n))
+        row = rows[held].copy_(products(z))
+        row.sub_(space.pull_back(curved), alpha=1 / subject.n).mul_(scale)
         size = norm(row)
         orthogonalise(rows[:held], row)
         if (left := norm(row)) > 1e-3 * size:
