@@ -63,17 +63,23 @@ def free_memory(device: str) -> int:
     return min(known, default=_FALLBACK)
 
 
+def _status(field: str, status: Path = Path("/proc/self/status")) -> int:
+    """Bytes that Linux states for a process; 0 where it does not."""
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 0
+
+
 def peak_memory(status: Path = Path("/proc/self/status")) -> int:
     """The most bytes that this process has held at once.
 
     On Linux it is what the process itself held: the figure of `getrusage` begins with that of whoever started it.
     """
-    try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
-    except OSError:
-        found = None
+    found = _status("VmHWM", status)
     if found:
-        return int(found[1]) * 1024
+        return found
     # macOS counts bytes, others kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -94,10 +100,10 @@ def keep_freed_memory() -> None:
     mallopt(_TOP_PAD, 2**26)
 
 
-def give_back_freed_memory() -> None:
-    """Give the system what `keep_freed_memory` has kept so far."""
+def give_back_freed_memory(keep: int = 0) -> None:
+    """Give the system what `keep_freed_memory` has kept so far, if this process holds more than `keep` bytes."""
     trim = _c_function("malloc_trim")
-    if trim is not None:
+    if trim is not None and _status("VmRSS") > keep:
         trim(0)
 
 

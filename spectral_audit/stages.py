@@ -18,6 +18,9 @@ Advance = Callable[[int], None]
 
 _Result = TypeVar("_Result")
 
+# Of the budget: a process that holds more gives back what it does not need before a stage, which needs other blocks.
+_KEPT_SHARE = 4
+
 
 class Stages:
     """Seconds per stage, progress for whoever listens, and second attempts when memory runs out."""
@@ -39,7 +42,6 @@ class Stages:
             self._progress(name, self._done, total)
 
         yield advance
-        give_back_freed_memory()  # the next stage needs blocks of other sizes
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def run(
@@ -55,6 +57,7 @@ class Stages:
         Every attempt starts from the same state of `generator`: the figures are those of a run with that chunk. Where
         several processes share the audit there is one attempt.
         """
+        give_back_freed_memory(subject.memory // _KEPT_SHARE)
         state = generator.get_state()
 
         def attempt(chunk: int) -> _Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from spectral_audit.lenses.attribution.settings import AttributionSettings
 from spectral_audit.subject import Subject
 
 _TOP_SHARE = 0.1
+# Entries of attributions compared at a time: ranks and sorted copies take many times their memory.
+_BLOCK = 2**21
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Moved:
-    """How far the attribution moved, each (n,); see `measures`."""
+    """How far the attribution moved, each (n,), in the order of `AttributionMap.measured`; see `measures`."""
 
     drift: Tensor
     cosine: Tensor
@@ -70,7 +73,6 @@ class AttributionMap:
         self.norm = self.flat.norm(dim=1)
         self.predicted = predictions(self.outputs)
         self.top_k = max(1, round(_TOP_SHARE * self.flat.shape[1]))
-        self._top = measures.top_set(self.flat, self.top_k)
         self._ranks: NDArray[np.float32] | None = None
 
     @property
@@ -96,22 +98,33 @@ class AttributionMap:
 
     def measured(self, move: Move, *, ranked: bool = True) -> Moved:
         """Every distance of one move; rank correlations, which cost a sort, are NaN unless `ranked`."""
-        a, delta, x = move.a.flatten(1), move.delta.flatten(1), self.subject.x.flatten(1)
-        return Moved(
-            drift=move.drift,
-            cosine=measures.cosine(a, self.flat),
-            spearman=self._spearman(a) if ranked else torch.full_like(move.drift, torch.nan),
-            overlap=measures.top_k_overlap(measures.top_set(a, self.top_k), self._top),
-            flipped=predictions(move.outputs) != self.predicted,
-            lipschitz=measures.lipschitz(a, self.flat, delta),
-            input_stability=measures.relative_stability(a, self.flat, measures.relative_change(x + delta, x)),
-            output_stability=measures.relative_stability(a, self.flat, (move.outputs - self.outputs).norm(dim=1)),
+        if ranked and self._ranks is None:
+            self._ranks = np.concatenate([measures.ranks(self.flat[where]) for where in self._blocks()])
+        parts = [self._measured(move, where, ranked=ranked) for where in self._blocks()]
+        return Moved(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _measured(self, move: Move, where: slice, *, ranked: bool) -> tuple[Tensor, ...]:
+        """The fields of `Moved` for the samples in `where`."""
+        a, delta, x = (t[where].flatten(1) for t in (move.a, move.delta, self.subject.x))
+        base, drift, outputs = self.flat[where], move.drift[where], move.outputs[where]
+        spearman = torch.full_like(drift, torch.nan)
+        if ranked and self._ranks is not None:
+            spearman = measures.spearman(measures.ranks(a), self._ranks[where]).to(a)
+        return (
+            drift,
+            measures.cosine(a, base),
+            spearman,
+            measures.top_k_overlap(measures.top_set(a, self.top_k), measures.top_set(base, self.top_k)),
+            predictions(outputs) != self.predicted[where],
+            measures.lipschitz(a, base, delta),
+            measures.relative_stability(a, base, measures.relative_change(x + delta, x)),
+            measures.relative_stability(a, base, (outputs - self.outputs[where]).norm(dim=1)),
         )
 
-    def _spearman(self, a: Tensor) -> Tensor:
-        if self._ranks is None:
-            self._ranks = measures.ranks(self.flat)
-        return measures.spearman(measures.ranks(a), self._ranks).to(a)
+    def _blocks(self) -> Iterator[slice]:
+        step = max(1, _BLOCK // self.flat.shape[1])
+        for first in range(0, len(self.flat), step):
+            yield slice(first, first + step)
 
 
 def shaped(a: Tensor, settings: AttributionSettings) -> Tensor:
