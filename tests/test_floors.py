@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("population",),
     ("opening",),
     ("audit",),
-    ("validation", "drafting"),
+    ("validation", "drafting", "loading"),
     ("batch",),
     ("cli",),
     ("__main__",),

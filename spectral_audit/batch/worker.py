@@ -31,7 +31,9 @@ def serve() -> None:
 
 def ready() -> None:
     """Load what an audit needs: that is not part of any model's time."""
-    from spectral_audit import audit  # noqa: F401 — loading torch is what it is for
+    from spectral_audit.loading import load_engine
+
+    load_engine()
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:

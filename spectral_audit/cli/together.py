@@ -32,6 +32,9 @@ def together(command: Callable[[Ranks], None]) -> None:
     """
     size = _number("WORLD_SIZE", 1)
     if size == 1:
+        from spectral_audit.loading import load_engine
+
+        load_engine()
         from spectral_audit.ranks import ALONE
 
         command(ALONE)
