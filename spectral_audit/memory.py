@@ -63,15 +63,6 @@ def free_memory(device: str) -> int:
     return min(known, default=_FALLBACK)
 
 
-def _status(field: str, status: Path = Path("/proc/self/status")) -> int:
-    """Bytes that Linux states for a process; 0 where it does not."""
-    try:
-        found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else 0
-
-
 def peak_memory(status: Path = Path("/proc/self/status")) -> int:
     """The most bytes that this process has held at once.
 
@@ -105,17 +96,6 @@ def give_back_freed_memory(keep: int = 0) -> None:
     trim = _c_function("malloc_trim")
     if trim is not None and _status("VmRSS") > keep:
         trim(0)
-
-
-def _c_function(name: str) -> Callable[..., int] | None:
-    """A function of the C library, where that is one that has it."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
-    except (OSError, AttributeError):
-        return None
-    return found
 
 
 def samples_within(memory: int, per_sample: int) -> int:
@@ -152,6 +132,26 @@ def halving(chunk: int, work: Callable[[int], _Result], *, least: int = 1) -> tu
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         chunk //= 2
+
+
+def _c_function(name: str) -> Callable[..., int] | None:
+    """A function of the C library, where that is one that has it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None
+    return found
+
+
+def _status(field: str, status: Path = Path("/proc/self/status")) -> int:
+    """Bytes that Linux states for a process; 0 where it does not."""
+    try:
+        found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else 0
 
 
 def _system_free(meminfo: Path = Path("/proc/meminfo")) -> Iterator[int]:
