@@ -54,7 +54,9 @@ SERIES = {
     "parameters": Series("Parameters, n = 64", "parameters", "all", "1"),
     "rows": Series("Rows nC' of the exact kernels", "rows", "sweep + kernels", "2, and 3 for all eigenvalues", 2),
     "samples": Series("Samples in the Krylov regime", "samples", "per product", "1"),
-    "memory": Series("Samples under --memory 400MB", "samples", "memory", "0", 0),
+    "memory": Series(
+        "Samples under --memory 400MB", "samples", "memory", "0 beside the probe set and its perturbed copies", 0
+    ),
     "large": Series("Two large models under --memory 4GB", "", "all", ""),
 }
 POINTS = [
