@@ -154,9 +154,9 @@ def workers(work: Path, rounds: int) -> list[str]:
         lines.append(f"| {zoo.title} | {zoo.samples} | {start:.1f} s | {one:.1f} s | {two:.1f} s | {ratios} |")
     again = finish(folder, work / f"speed-{k}-0-one.db", 2)[1]
     return [
-        f"20 models each; medians of {rounds} alternating rounds on {os.cpu_count()} cores. One worker has all for its",
-        "threads, two have half of them each: two gain most where threads help one audit least. One model is what a",
-        f"batch of it alone takes, most of it loading torch. A run with nothing changed: {again:.2f} s.",
+        f"20 models each; medians of {rounds} alternating rounds. One worker has all {os.cpu_count()} cores for its",
+        "threads, two have half of them each: a second one gains most where threads help one audit least. One model is",
+        f"what a batch of it alone takes, most of it loading torch. A run with nothing changed: {again:.2f} s.",
         "",
         *lines,
     ]

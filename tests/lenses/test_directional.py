@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spectral_audit.admission import make_subject
+from spectral_audit.lenses import directional
 from spectral_audit.lenses.directional import (
     QuadraticForms,
     first_right,
@@ -126,6 +127,15 @@ def test_forms_are_those_of_the_whole_hessian(space):
 @pytest.mark.parametrize("space", [name for name in NETS if name != "native"], indirect=True)
 def test_the_fast_ways_are_right_for_every_norm_and_recurrence(space, way):
     assert first_right(space, space.split(direction(space)), [way]) is way
+
+
+@pytest.mark.parametrize(("much", "way"), [(0, twice_forward), (10**12, twice_backward)])
+@pytest.mark.parametrize("space", ["batch norm"], indirect=True)
+def test_forward_mode_is_loaded_for_much_work_only(space, much, way, monkeypatch):
+    monkeypatch.setattr(directional, "_MUCH", much)
+    forms = QuadraticForms(space, 1)
+    forms(direction(space))
+    assert forms._way is way
 
 
 @pytest.mark.parametrize("space", ["native"], indirect=True)
