@@ -221,3 +221,19 @@ print(*sorted({{"torch._dynamo", "torch.fx.experimental.symbolic_shapes", "sympy
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent, timeout=120
     )
     assert ran.stdout.split() == []
+
+
+def test_the_engine_is_loaded_with_the_collector_at_rest_and_set_aside_once():
+    code = """
+import gc
+from spectral_audit.loading import load_engine
+before = sum(s["collections"] for s in gc.get_stats())
+load_engine()
+frozen = gc.get_freeze_count()
+again = sum(s["collections"] for s in gc.get_stats()) - before
+kept = [[] for _ in range(100)]
+load_engine()
+print(again, frozen > 10_000, gc.get_freeze_count() - frozen < 100, gc.isenabled())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["0", "True", "True", "True"]
