@@ -99,13 +99,14 @@ class RayCluster:
 
 def _audit_one(index: int, job: dict[str, Any], folder: str, version: str, started: Any) -> dict[str, Any]:
     """The audit of one job in a worker of the cluster, which has the working directory of the batch."""
-    from spectral_audit.batch.worker import answer, ready
+    from spectral_audit.batch.worker import answer
+    from spectral_audit.loading import load_engine
 
     if version != __version__:
         message = f"a node of the cluster has spectral-audit {__version__}, and this batch {version}"
         return {"outcome": "failed", "message": message}
     os.chdir(folder)
-    ready()
+    load_engine()
     started.put(index)
     return answer(job)
 

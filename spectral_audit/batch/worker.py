@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spectral_audit.errors import AuditError
+from spectral_audit.loading import load_engine
 
 
 def serve() -> None:
@@ -18,7 +19,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the batch decides what an interrupt means
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    ready()
+    load_engine()  # not part of any model's time
     try:
         answers.write("ready\n")
         answers.flush()
@@ -27,13 +28,6 @@ def serve() -> None:
             answers.flush()
     except BrokenPipeError:
         return  # the batch is gone
-
-
-def ready() -> None:
-    """Load what an audit needs: that is not part of any model's time."""
-    from spectral_audit.loading import load_engine
-
-    load_engine()
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def together(command: Callable[[Ranks], None]) -> None:
         from spectral_audit.loading import load_engine
 
         load_engine()
+
         from spectral_audit.ranks import ALONE
 
         command(ALONE)

@@ -10,16 +10,16 @@ Functions are watched, not modules: modules, TorchScript and exported programs t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .convolution import convolution
 from .functions import bind, function_name, tensors_in
+from .mode import FunctionMode
 
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 _NORM = "batch_norm"
@@ -80,18 +80,11 @@ class _DivergedError(Exception):
     """The output of a convolution does not go where it went before."""
 
 
-class _Mode(TorchFunctionMode):
+class _Mode(FunctionMode):
     """Sees the convolutions and norms of a forward pass."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def handle(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Hand on the function's name and its arguments, by name where these matter."""
-        kwargs = kwargs or {}
         name = function_name(func)
         bound = bind(func, args, kwargs) if name in _CONVOLUTIONS or name == _NORM else {}
         return self.see(name, bound, lambda: func(*args, **kwargs), tensors_in((args, kwargs)))

@@ -6,29 +6,22 @@ mode (up to torch 2.13); what they are made of is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from .functions import bind, function_name
+from .mode import FunctionMode
 
 _EPS = 1e-5
 
 
-class NormsWrittenOut(TorchFunctionMode):
+class NormsWrittenOut(FunctionMode):
     """While it is entered, these norms are computed step by step."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def handle(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Replace the function if it is such a norm."""
-        kwargs = kwargs or {}
         written = _WRITTEN.get(function_name(func))
         bound = bind(func, args, kwargs) if written else {}
         out = written(bound) if written and "input" in bound else NotImplemented

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from spectral_audit.passes.functions import BROADCASTING, REARRANGING, bind, function_name, in_place, tensors_in
+from spectral_audit.passes.mode import FunctionMode
 
 from .arrangement import arrangement
 from .decompose import explicit_form
@@ -40,7 +40,7 @@ def _spread_over(p: Tensor, data: Tensor, samples: int) -> Spread | None:
     return Spread(p, shape, len(data) // samples if kind == "folded" else 1)
 
 
-class Follower(TorchFunctionMode):
+class Follower(FunctionMode):
     """Runs a forward pass with composite functions in explicit form, and keeps track of parameters in disguise."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], samples: int | None = None) -> None:
@@ -52,15 +52,8 @@ class Follower(TorchFunctionMode):
         # Computed from parameters that need a gradient, and nothing else.
         self._without_input: dict[int, Tensor] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def handle(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Replace `func` by its explicit form if there is one, else `see` it."""
-        kwargs = kwargs or {}
         if self._samples is None:  # the first tensor that the input is in is the input
             inputs = tensors_in((args, kwargs))
             self._samples = next((len(t) for t in inputs if self.carries_input(t) and t.ndim), None)

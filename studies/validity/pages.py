@@ -114,8 +114,9 @@ def _best(table: Table) -> str:
     for damage, name in DAMAGES.items():
         cells = [name]
         for group in (OURS, {**RAW, **PEERS}):
-            found = {q: correlation(table, q, damage, held) for q in group if q != "condition.worst"}
-            best = max((q for q in found if found[q]), key=lambda q: abs(found[q].value))  # type: ignore[union-attr]
+            every = {q: correlation(table, q, damage, held) for q in group if q != "condition.worst"}
+            found = {q: interval for q, interval in every.items() if interval is not None}
+            best = max(found, key=lambda q: abs(found[q].value))
             cells.append(f"{label(best)}: {shown(found[best])}")
         cells.append(shown(correlation(table, "gmsi.typical", damage, held)))
         rows.append(cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,11 +102,13 @@ def dense(space: ParameterSpace, v: Tensor) -> tuple[Tensor, Tensor]:
             subject.model, dict(zip(names, space.split(theta), strict=True)), (subject.x[i : i + 1],)
         )
 
+    def loss(theta: Tensor, i: int) -> Tensor:
+        return nn.functional.cross_entropy(outputs(theta, i), subject.y[i : i + 1])
+
     whole, gauss_newton = [], []
     for i in range(subject.n):
-        loss = lambda theta, i=i: nn.functional.cross_entropy(outputs(theta, i), subject.y[i : i + 1])  # noqa: E731
-        whole.append(v @ torch.autograd.functional.hessian(loss, flat) @ v)
-        move = torch.autograd.functional.jacobian(lambda theta, i=i: outputs(theta, i), flat)[0] @ v
+        whole.append(v @ torch.autograd.functional.hessian(partial(loss, i=i), flat) @ v)
+        move = torch.autograd.functional.jacobian(partial(outputs, i=i), flat)[0] @ v
         p = outputs(flat, i)[0].softmax(0)
         gauss_newton.append((p * move.square()).sum() - (p @ move) ** 2)
     return torch.stack(whole), torch.stack(gauss_newton)

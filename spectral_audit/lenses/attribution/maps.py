@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Moved:
-    """How far the attribution moved, each (n,), in the order of `AttributionMap.measured`; see `measures`."""
+    """How far the attribution moved, each (n,); see `measures`."""
 
     drift: Tensor
     cosine: Tensor
@@ -101,24 +101,24 @@ class AttributionMap:
         if ranked and self._ranks is None:
             self._ranks = np.concatenate([measures.ranks(self.flat[where]) for where in self._blocks()])
         parts = [self._measured(move, where, ranked=ranked) for where in self._blocks()]
-        return Moved(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return Moved(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Moved)})
 
-    def _measured(self, move: Move, where: slice, *, ranked: bool) -> tuple[Tensor, ...]:
-        """The fields of `Moved` for the samples in `where`."""
+    def _measured(self, move: Move, where: slice, *, ranked: bool) -> Moved:
+        """Every distance for the samples in `where`."""
         a, delta, x = (t[where].flatten(1) for t in (move.a, move.delta, self.subject.x))
         base, drift, outputs = self.flat[where], move.drift[where], move.outputs[where]
         spearman = torch.full_like(drift, torch.nan)
         if ranked and self._ranks is not None:
             spearman = measures.spearman(measures.ranks(a), self._ranks[where]).to(a)
-        return (
-            drift,
-            measures.cosine(a, base),
-            spearman,
-            measures.top_k_overlap(measures.top_set(a, self.top_k), measures.top_set(base, self.top_k)),
-            predictions(outputs) != self.predicted[where],
-            measures.lipschitz(a, base, delta),
-            measures.relative_stability(a, base, measures.relative_change(x + delta, x)),
-            measures.relative_stability(a, base, (outputs - self.outputs[where]).norm(dim=1)),
+        return Moved(
+            drift=drift,
+            cosine=measures.cosine(a, base),
+            spearman=spearman,
+            overlap=measures.top_k_overlap(measures.top_set(a, self.top_k), measures.top_set(base, self.top_k)),
+            flipped=predictions(outputs) != self.predicted[where],
+            lipschitz=measures.lipschitz(a, base, delta),
+            input_stability=measures.relative_stability(a, base, measures.relative_change(x + delta, x)),
+            output_stability=measures.relative_stability(a, base, (outputs - self.outputs[where]).norm(dim=1)),
         )
 
     def _blocks(self) -> Iterator[slice]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from spectral_audit.passes.mode import FunctionMode
 from spectral_audit.subject import Subject, outputs_2d
 
 
@@ -28,13 +28,12 @@ class _Softened(nn.Module):
         return out
 
 
-class _Softplus(TorchFunctionMode):
+class _Softplus(FunctionMode):
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta, self.replaced = beta, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def handle(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _RELUS:
             self.replaced += 1
             return functional.softplus(args[0] if args else kwargs["input"], beta=self.beta)
